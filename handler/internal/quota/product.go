@@ -140,3 +140,6 @@ func (p *Product) KeyByHash(hash string) (Key, bool) {
 	}
 	return found, ok
 }
+
+// ProductPrefix begins every product id, and no product key.
+const ProductPrefix = "p_"

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/costgate/costgate/handler/internal/ledger"
+	"github.com/costgate/costgate/handler/internal/telemetry"
+)
+
+// Exit codes. A hosted process never ends with 0: the Functions host does not
+// start such a handler again.
+const (
+	exitOK       = 0
+	exitFailed   = 1
+	exitSettings = 2
+	exitStopped  = 143 // hosted, stopped by a signal
+)
+
+const defaultListen = "127.0.0.1:7071"
+
+const usageText = `usage: gateway [command] [flags]
+
+commands:
+  (none)      serve: as a custom handler if FUNCTIONS_CUSTOMHANDLER_PORT is set, else standalone
+  demo        serve standalone with a demo product; keys are kept in .demo.env
+  simulator   serve the Azure OpenAI simulator alone
+  verify      compare the books of every product with its records
+  settings    print the table of settings
+  help        print this
+
+flags of serve, demo and simulator:
+  -listen host:port   where to listen (default 127.0.0.1:7071; port 0: any)
+`
+
+// run is main without the process: it returns the exit code.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	command := ""
+	if len(args) > 0 && len(args[0]) > 0 && args[0][0] != '-' {
+		command, args = args[0], args[1:]
+	}
+	switch command {
+	case "":
+		return serveCommand(ctx, args, getenv, stdout, stderr, nil)
+	case "demo":
+		return demoCommand(ctx, args, getenv, stdout, stderr)
+	case "simulator":
+		return simulatorCommand(ctx, args, stdout, stderr)
+	case "verify":
+		return verifyCommand(ctx, args, getenv, stdout, stderr)
+	case "settings":
+		_, _ = io.WriteString(stdout, settingsTable())
+		return exitOK
+	case "help":
+		_, _ = io.WriteString(stdout, usageText)
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "gateway: unknown command %q\n\n%s", command, usageText)
+	return exitSettings
+}
+
+func parseFlags(name string, args []string, stderr io.Writer, define func(*flag.FlagSet)) error {
+	set := flag.NewFlagSet(name, flag.ContinueOnError)
+	set.SetOutput(stderr)
+	set.Usage = func() { _, _ = io.WriteString(stderr, usageText) }
+	define(set)
+	if err := set.Parse(args); err != nil {
+		return err
+	}
+	if set.NArg() > 0 {
+		fmt.Fprintf(stderr, "gateway: unexpected argument %q\n", set.Arg(0))
+		return errors.New("unexpected argument")
+	}
+	return nil
+}
+
+// serveCommand listens first and opens the parts behind it: the host waits for
+// the port, and requests wait for the parts. opened is called when they are there.
+func serveCommand(
+	ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer, opened func(*App, string) error,
+) int {
+	listen := defaultListen
+	if err := parseFlags("gateway", args, stderr, func(set *flag.FlagSet) { set.StringVar(&listen, "listen", listen, "") }); err != nil {
+		return exitSettings
+	}
+	config, err := ParseConfig(listen, getenv)
+	if err != nil {
+		fmt.Fprintf(stderr, "gateway: bad settings:\n%v\n", err)
+		return exitSettings
+	}
+	app := NewApp(config, telemetry.NewLogger(stdout, config.LogLevel))
+	listener, err := net.Listen("tcp", config.Listen)
+	if err != nil {
+		fmt.Fprintf(stderr, "gateway: cannot listen: %v\n", err)
+		return exitFailed
+	}
+	address := "http://" + listener.Addr().String()
+	fmt.Fprintf(stdout, "listening on %s\n", address)
+	server := newServer(app)
+	ctx = watchParent(ctx, config.Hosted)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	err = app.Open(ctx)
+	if err == nil && opened != nil {
+		err = opened(app, address)
+	}
+	if err == nil {
+		select {
+		case err = <-served:
+		case <-ctx.Done():
+		}
+	}
+	return shutdown(app, server, err, stderr)
+}
+
+// newServer has no read or write timeout: streams take as long as they take.
+// Idle connections live longer than those of the host's pool, which would
+// otherwise meet closed ones.
+func newServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: time.Minute, IdleTimeout: 6 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // what clients do to connections is no news
+	}
+}
+
+func shutdown(app *App, server *http.Server, err error, stderr io.Writer) int {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	_ = server.Shutdown(ctx) // streams longer than that are cut; their holds are settled by drain or swept
+	if closeErr := app.Close(); closeErr != nil {
+		fmt.Fprintf(stderr, "gateway: %v\n", closeErr)
+	}
+	bad := (*settingError)(nil)
+	switch {
+	case errors.As(err, &bad):
+		fmt.Fprintf(stderr, "gateway: bad settings:\n%v\n", err)
+		return exitSettings
+	case err != nil && !errors.Is(err, context.Canceled):
+		fmt.Fprintf(stderr, "gateway: %v\n", err)
+		return exitFailed
+	case app.config.Hosted:
+		return exitStopped
+	}
+	return exitOK
+}
+
+// verifyCommand compares the books of all products, or of one, with their rows.
+func verifyCommand(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	var only string
+	var asJSON bool
+	err := parseFlags("gateway verify", args, stderr, func(set *flag.FlagSet) {
+		set.StringVar(&only, "product", "", "")
+		set.BoolVar(&asJSON, "json", false, "")
+	})
+	if err != nil {
+		return exitSettings
+	}
+	const couldNot = 2
+	config, err := ParseConfig(defaultListen, func(name string) string {
+		if v := getenv(name); v != "" || name != "ADMIN_KEY" {
+			return v
+		}
+		return "unused-by-verify" // only serving needs it
+	})
+	if err != nil {
+		fmt.Fprintf(stderr, "gateway: bad settings:\n%v\n", err)
+		return couldNot
+	}
+	app := NewApp(config, telemetry.NewLogger(stderr, config.LogLevel))
+	if err := app.openStore(ctx); err != nil {
+		fmt.Fprintf(stderr, "gateway verify: %v\n", err)
+		return couldNot
+	}
+	defer app.Close()
+	books := ledger.New(app.store, ledger.Options{})
+	products, err := books.Products(ctx)
+	if err != nil {
+		fmt.Fprintf(stderr, "gateway verify: %v\n", err)
+		return couldNot
+	}
+	differences := []ledger.Difference{}
+	checked := 0
+	for _, p := range products {
+		if only != "" && p.ID != only {
+			continue
+		}
+		found, err := books.Verify(ctx, p.ID)
+		if err != nil {
+			fmt.Fprintf(stderr, "gateway verify: %s: %v\n", p.ID, err)
+			return couldNot
+		}
+		checked++
+		differences = append(differences, found...)
+	}
+	if only != "" && checked == 0 {
+		fmt.Fprintf(stderr, "gateway verify: no product %q\n", only)
+		return couldNot
+	}
+	if asJSON {
+		_ = json.NewEncoder(stdout).Encode(map[string]any{"products": checked, "differences": differences})
+	} else {
+		for _, d := range differences {
+			fmt.Fprintf(stdout, "%s %s %s\n", d.Product, d.Period, d.What)
+		}
+		fmt.Fprintf(stdout, "%d products checked, %d differences\n", checked, len(differences))
+	}
+	if len(differences) > 0 {
+		return exitFailed
+	}
+	return exitOK
+}
+
+// settingsTable is the README's table.
+func settingsTable() string {
+	table := "| setting | meaning | default |\n|---|---|---|\n"
+	for _, s := range settings {
+		table += fmt.Sprintf("| `%s` | %s | %s |\n", s.name, s.meaning, s.fallback)
+	}
+	return table
+}
+
+// watchParent ends a hosted process whose host is gone: nothing else would.
+func watchParent(ctx context.Context, hosted bool) context.Context {
+	if !hosted || os.Getppid() == 1 {
+		return ctx
+	}
+	parent := os.Getppid()
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		for ctx.Err() == nil && os.Getppid() == parent {
+			time.Sleep(2 * time.Second)
+		}
+		cancel()
+	}()
+	return ctx
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/costgate/costgate/handler/internal/funchost"
+	"github.com/costgate/costgate/handler/internal/pricing"
+)
+
+// setting is one environment variable. The table below is the only place where
+// settings are named; the README's table is made from it.
+type setting struct {
+	name, meaning, fallback string
+	secret                  bool
+}
+
+var settings = []setting{
+	{"AZURE_OPENAI_ENDPOINT", "Azure OpenAI, `http(s)://host[:port][/base]`; or `simulator`, the built-in one", "`simulator` standalone; required when hosted", false},
+	{"AZURE_OPENAI_API_KEY", "its key; without one the managed identity is used", "", true},
+	{"QuotaStorage", "Table Storage connection string, or `UseDevelopmentStorage=true`", "embedded store in DATA_DIR; required when hosted", true},
+	{"QuotaStorage__tableServiceUri", "Table Storage by identity: the table service's URI", "", false},
+	{"QuotaStorage__credential", "`managedidentity`, or empty for the default chain of credentials", "", false},
+	{"QuotaStorage__clientId", "client id of a user-assigned identity", "", false},
+	{"QuotaTableName", "prefix of the tables", "`Costgate`", false},
+	{"DATA_DIR", "folder of the embedded store and of the local lake", "`./.data`", false},
+	{"DEPLOYMENTS", "JSON, or a file of it: what each deployment is, `{\"gpt4o\":{\"model\":\"gpt-4o\",\"version\":\"2024-11-20\",\"sku\":\"GlobalStandard\",\"region\":\"eastus\"}}`", "a deployment's name is its model", false},
+	{"PRICES_FILE", "JSON, or a file of it: prices to add to the embedded book or to replace in it", "", false},
+	{"UNMETERED_PATHS", "paths below `openai/` to forward without charge, separated by commas, for example `v1/files,v1/files/*`", "", false},
+	{"STREAM_MAX", "how long an answer may take", "`25m`", false},
+	{"STREAM_KEEPALIVE", "silence after which a stream gets an SSE comment; `0`: never", "`60s`", false},
+	{"ADMIN_KEY", "key of the api routes, standalone only (hosted, the Functions host checks its own)", "required standalone", true},
+	{"LOG_LEVEL", "`debug`, `info`, `warn` or `error`", "`info`", false},
+}
+
+// later are settings of the documented contract that this version cannot
+// serve. To ignore one would be to lose what it asks for.
+var later = []string{"UsageEventHub", "UsageEventHub__fullyQualifiedNamespace", "SERVICES", "NOTIFY_WEBHOOK_URL"}
+
+const (
+	simulatorEndpoint = "simulator"
+	keyBytesMin       = 16
+	keyBytesMax       = 256
+)
+
+// Config is what the environment says.
+type Config struct {
+	Listen      string
+	Hosted      bool
+	Endpoint    string
+	APIKey      string
+	Storage     string
+	StorageURI  string
+	Credential  string
+	ClientID    string
+	TableName   string
+	DataDir     string
+	Deployments map[string]pricing.Deployment
+	Prices      *pricing.Book // additions to the embedded book; nil: none
+	Unmetered   []string
+	StreamMax   time.Duration
+	KeepAlive   time.Duration
+	AdminKey    string
+	LogLevel    slog.Level
+}
+
+// settingError names the setting at fault, what is wrong, and what to do.
+type settingError struct{ name, problem string }
+
+func (e *settingError) Error() string { return e.name + ": " + e.problem }
+
+// ParseConfig reads the settings and reports everything that is wrong at once.
+func ParseConfig(listen string, getenv func(string) string) (*Config, error) {
+	c := &Config{Listen: listen}
+	var problems []error
+	problem := func(name, format string, args ...any) {
+		problems = append(problems, &settingError{name, fmt.Sprintf(format, args...)})
+	}
+	or := func(name, fallback string) string {
+		if v := getenv(name); v != "" {
+			return v
+		}
+		return fallback
+	}
+	port, hosted, err := funchost.Port(getenv)
+	if err != nil {
+		problem("FUNCTIONS_CUSTOMHANDLER_PORT", "%v", err)
+	}
+	if c.Hosted = hosted; hosted {
+		c.Listen = net.JoinHostPort("127.0.0.1", port)
+	}
+	for _, name := range later {
+		if getenv(name) != "" {
+			problem(name, "is not supported by this version; leave it out (records go to the folder DATA_DIR/lake)")
+		}
+	}
+	c.APIKey, c.Storage, c.StorageURI = getenv("AZURE_OPENAI_API_KEY"), getenv("QuotaStorage"), getenv("QuotaStorage__tableServiceUri")
+	c.Credential, c.ClientID = getenv("QuotaStorage__credential"), getenv("QuotaStorage__clientId")
+	c.TableName, c.DataDir, c.AdminKey = or("QuotaTableName", "Costgate"), or("DATA_DIR", "./.data"), getenv("ADMIN_KEY")
+	c.readEndpoint(getenv("AZURE_OPENAI_ENDPOINT"), problem)
+	c.readStorage(problem)
+	c.readPrices(getenv, problem)
+	for _, path := range strings.Split(getenv("UNMETERED_PATHS"), ",") {
+		if path = strings.TrimSpace(path); path != "" {
+			c.Unmetered = append(c.Unmetered, path)
+		}
+	}
+	c.StreamMax = duration("STREAM_MAX", or("STREAM_MAX", "25m"), time.Second, problem)
+	c.KeepAlive = duration("STREAM_KEEPALIVE", or("STREAM_KEEPALIVE", "60s"), 0, problem)
+	if err := c.LogLevel.UnmarshalText([]byte(or("LOG_LEVEL", "info"))); err != nil {
+		problem("LOG_LEVEL", "%q is not a level; use debug, info, warn or error", getenv("LOG_LEVEL"))
+	}
+	if !hosted {
+		switch n := len(c.AdminKey); {
+		case n == 0:
+			problem("ADMIN_KEY", "is not set; standalone the api routes need one: set it to a secret of %d to %d characters", keyBytesMin, keyBytesMax)
+		case n < keyBytesMin || n > keyBytesMax:
+			problem("ADMIN_KEY", "has %d characters; use %d to %d", n, keyBytesMin, keyBytesMax)
+		}
+	}
+	return c, errors.Join(problems...)
+}
+
+func (c *Config) readEndpoint(endpoint string, problem func(name, format string, args ...any)) {
+	const name = "AZURE_OPENAI_ENDPOINT"
+	switch {
+	case endpoint == "" && c.Hosted:
+		problem(name, "is not set; hosted there is no simulator: set it to https://<resource>.openai.azure.com")
+	case endpoint == "":
+		c.Endpoint = simulatorEndpoint
+	case endpoint == simulatorEndpoint && c.Hosted:
+		problem(name, "the simulator is for standalone use; set it to https://<resource>.openai.azure.com")
+	case endpoint != simulatorEndpoint && !strings.HasPrefix(endpoint, "http://") && !strings.HasPrefix(endpoint, "https://"):
+		problem(name, "%q is not a URL; use http(s)://host[:port][/base] or \"simulator\"", endpoint)
+	default:
+		c.Endpoint = endpoint
+	}
+}
+
+func (c *Config) readStorage(problem func(name, format string, args ...any)) {
+	switch {
+	case c.Storage != "" && c.StorageURI != "":
+		problem("QuotaStorage", "and QuotaStorage__tableServiceUri are both set; keep one")
+	case c.Storage == "" && c.StorageURI == "" && c.Hosted:
+		problem("QuotaStorage", "is not set; hosted no disk outlives the process: set it, or QuotaStorage__tableServiceUri")
+	}
+	if c.Credential != "" && !strings.EqualFold(c.Credential, "managedidentity") {
+		problem("QuotaStorage__credential", "%q is not known; use managedidentity, or leave it out", c.Credential)
+	}
+	if n := len(c.TableName); n < 3 || n > 40 || strings.IndexFunc(c.TableName, notAlphanumeric) >= 0 || c.TableName[0] <= '9' {
+		problem("QuotaTableName", "%q is no table name; use 3 to 40 letters and digits, a letter first", c.TableName)
+	}
+}
+
+func notAlphanumeric(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+}
+
+func (c *Config) readPrices(getenv func(string) string, problem func(name, format string, args ...any)) {
+	if text, err := inlineOrFile(getenv("DEPLOYMENTS")); err != nil {
+		problem("DEPLOYMENTS", "%v", err)
+	} else if text != "" {
+		if c.Deployments, err = pricing.ParseDeployments(text); err != nil {
+			problem("DEPLOYMENTS", "%v", err)
+		}
+	}
+	if text, err := inlineOrFile(getenv("PRICES_FILE")); err != nil {
+		problem("PRICES_FILE", "%v", err)
+	} else if text != "" {
+		if c.Prices, err = pricing.Parse([]byte(text)); err != nil {
+			problem("PRICES_FILE", "%v", err)
+		}
+	}
+}
+
+const settingFileBytesMax = 16 << 20
+
+// inlineOrFile is a setting that is JSON if it begins with a brace, else the
+// path of a file.
+func inlineOrFile(value string) (string, error) {
+	if value == "" || strings.HasPrefix(strings.TrimSpace(value), "{") {
+		return value, nil
+	}
+	info, err := os.Stat(value)
+	if err != nil {
+		return "", fmt.Errorf("is neither JSON (it would begin with {) nor a file that can be read: %w", err)
+	}
+	if info.Size() > settingFileBytesMax {
+		return "", fmt.Errorf("file %s is larger than %d bytes", value, settingFileBytesMax)
+	}
+	data, err := os.ReadFile(value)
+	return string(data), err
+}
+
+func duration(name, text string, least time.Duration, problem func(name, format string, args ...any)) time.Duration {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < least {
+		problem(name, "%q is not a duration of at least %v; use a form like 90s or 25m", text, least)
+	}
+	return d
+}

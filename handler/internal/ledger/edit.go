@@ -1,0 +1,201 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/costgate/costgate/handler/internal/quota"
+	"github.com/costgate/costgate/handler/internal/usage"
+)
+
+// Draft is a product and its account of the running period, to be changed.
+type Draft struct {
+	Product *quota.Product
+	Account Account // only its Budget may be changed
+	// Records are history: Kind, Charge and CostNanoUSD are the caller's, the
+	// rest is filled in.
+	Records []usage.Record
+	// AddKey and RevokeKey are hashes of keys whose index rows follow the
+	// change of Product.Keys.
+	AddKey, RevokeKey string
+}
+
+// Edit changes a product, its running account and its history in one
+// transaction. edit may be called several times, each time on a fresh draft; an
+// error from it ends the edit. With a name in once the edit happens once, and
+// done is false if it had happened before. A name used with another body is
+// ErrOtherBody.
+func (l *Ledger) Edit(ctx context.Context, productID string, once Once, edit func(d *Draft) error) (p *quota.Product, done bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reserveWaitMax)
+	defer cancel()
+	now := l.options.Now()
+	recordID := l.options.NewID(now) // one for all tries: its row tells whether one of them happened
+	tried := false
+	for try := 0; ; try++ {
+		if try > 0 {
+			select {
+			case <-time.After(backoff(try)):
+			case <-ctx.Done():
+				return nil, false, fmt.Errorf("edit: %w", errors.Join(ErrUnavailable, err))
+			}
+		}
+		var repeated bool
+		if p, repeated, err = l.edited(ctx, productID, once, recordID, tried); p != nil || errors.Is(err, ErrUnknownProduct) || errors.Is(err, ErrOtherBody) {
+			return p, !repeated, err
+		} else if err != nil {
+			continue
+		}
+		tried = true
+		var draft *Draft
+		var records []usage.Record
+		if draft, records, err = l.tryEdit(ctx, productID, once, recordID, now, edit); err == nil {
+			l.edits(draft, records)
+			return draft.Product, true, nil
+		}
+		if errors.Is(err, errFinal) || errors.Is(err, ErrKeyTaken) || errors.Is(err, ErrUnknownProduct) || errors.Is(err, ErrInvalid) {
+			return nil, false, err
+		}
+	}
+}
+
+// edited finds out whether the edit has happened: by its name, or by the record
+// of an earlier try.
+func (l *Ledger) edited(
+	ctx context.Context, id string, once Once, recordID string, tried bool,
+) (p *quota.Product, repeated bool, err error) {
+	if tried {
+		row, err := usageRow(recordID)
+		if err != nil {
+			return nil, false, err
+		}
+		if _, err := l.store.Get(ctx, id, row); err == nil {
+			p, _, err := l.readProduct(ctx, id)
+			return p, false, err
+		} else if !errors.Is(err, ErrMissing) {
+			return nil, false, err
+		}
+	}
+	if once.Key == "" {
+		return nil, false, nil
+	}
+	row, err := l.store.Get(ctx, id, once.row())
+	switch {
+	case errors.Is(err, ErrMissing):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, err
+	case row.Texts["Body"] != once.Body:
+		return nil, false, ErrOtherBody
+	}
+	p, _, err = l.readProduct(ctx, id)
+	return p, true, err
+}
+
+func (l *Ledger) tryEdit(
+	ctx context.Context, id string, once Once, recordID string, now time.Time, edit func(d *Draft) error,
+) (*Draft, []usage.Record, error) {
+	product, config, err := l.readProduct(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if product.NextPeriod != nil && !now.Before(product.NextPeriod.From) {
+		product.Period, product.TimeZone, product.NextPeriod = product.NextPeriod.Period, product.NextPeriod.TimeZone, nil
+	}
+	window, err := product.WindowAt(now)
+	if err != nil {
+		return nil, nil, final(err)
+	}
+	account := Account{Period: window.Name, Start: window.Start, End: window.End, Budget: product.Budget}
+	accountETag := ""
+	row, err := l.store.Get(ctx, id, accountRow(window.Name))
+	if err == nil {
+		account, accountETag = accountOf(row), row.ETag
+	} else if !errors.Is(err, ErrMissing) {
+		return nil, nil, err
+	}
+	// The account was read after the configuration; if an edit came between
+	// them the ETag of the configuration has moved and the transaction fails.
+	draft := &Draft{Product: product, Account: account}
+	if err := edit(draft); err != nil {
+		return nil, nil, final(err)
+	}
+	if draft.AddKey != "" {
+		if err := l.claimKey(ctx, draft.AddKey, id); err != nil {
+			return nil, nil, err
+		}
+	}
+	product.Version++
+	changed, err := configEntity(product)
+	if err != nil {
+		return nil, nil, final(err)
+	}
+	changed.ETag = config.ETag
+	ops := []Op{{Kind: Replace, Entity: changed}}
+	draft.Account.Version++
+	entity := draft.Account.entity()
+	if entity.ETag = accountETag; accountETag == "" {
+		ops = append(ops, Op{Kind: Insert, Entity: entity})
+	} else {
+		ops = append(ops, Op{Kind: Replace, Entity: entity})
+	}
+	if once.Key != "" {
+		ops = append(ops, Op{Kind: Insert, Entity: once.entity()})
+	}
+	more, records, err := l.draftOps(draft, recordID, now)
+	if err != nil {
+		return nil, nil, final(err)
+	}
+	if _, err = l.store.Apply(ctx, id, append(ops, more...)); err != nil {
+		return nil, records, err
+	}
+	return draft, records, nil
+}
+
+// edits does what follows a change that is in the store.
+func (l *Ledger) edits(d *Draft, records []usage.Record) {
+	l.forget(d.Product, d.AddKey, d.RevokeKey)
+	for _, r := range records {
+		l.options.OnRecord(d.Product.ID, outboxRow(r.ID, r.Rev), r)
+	}
+	if d.RevokeKey == "" {
+		return
+	}
+	// The index row is only a hint; if this fails it is overruled for ever by
+	// the product's own list of keys.
+	ctx, cancel := context.WithTimeout(context.Background(), txnTimeout)
+	defer cancel()
+	row, err := l.store.Get(ctx, indexPartition, prefixKey+d.RevokeKey)
+	if err == nil && row.Texts["Product"] == d.Product.ID {
+		_, err = l.store.Apply(ctx, indexPartition, []Op{{Kind: Delete, Entity: Entity{Row: row.Row, ETag: row.ETag}}})
+	}
+	if err != nil && !errors.Is(err, ErrMissing) {
+		l.log.Warn("index row of a revoked key is left behind", "product_id", d.Product.ID, "error", err)
+	}
+}
+
+// draftOps are the history rows of a draft, at least one. The first record has
+// the given id.
+func (l *Ledger) draftOps(d *Draft, firstID string, now time.Time) ([]Op, []usage.Record, error) {
+	if len(d.Records) == 0 {
+		d.Records = []usage.Record{{Kind: usage.KindConfig}}
+	}
+	var ops []Op
+	records := make([]usage.Record, 0, len(d.Records))
+	for i, r := range d.Records {
+		r.Schema, r.Rev, r.ID, r.Time = usage.RecordSchema, 1, firstID, now.UTC()
+		if i > 0 {
+			r.ID = l.options.NewID(now)
+		}
+		r.Period, r.ProductID, r.Product = usage.Text(d.Account.Period), usage.Text(d.Product.ID), usage.Text(d.Product.Name)
+		r.Unit, r.Tags = usage.Text(d.Product.Unit), d.Product.Tags
+		row, outbox, err := recordEntities(&r)
+		if err != nil {
+			return nil, nil, err
+		}
+		ops = append(ops, Op{Kind: Insert, Entity: row}, Op{Kind: Insert, Entity: outbox})
+		records = append(records, r)
+	}
+	return ops, records, nil
+}

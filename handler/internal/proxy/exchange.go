@@ -1,0 +1,232 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/costgate/costgate/handler/internal/funchost"
+	"github.com/costgate/costgate/handler/internal/ledger"
+	"github.com/costgate/costgate/handler/internal/money"
+	"github.com/costgate/costgate/handler/internal/pricing"
+	"github.com/costgate/costgate/handler/internal/quota"
+	"github.com/costgate/costgate/handler/internal/usage"
+)
+
+type ioReadCloser = io.ReadCloser
+
+// exchange is one metered request and its answer.
+type exchange struct {
+	handler    *Handler
+	operation  *operation
+	product    *quota.Product
+	key        quota.Key
+	deployment string // as the client named it
+	apiVersion string
+	requestID  string
+	began      time.Time
+
+	asked   *asked
+	target  pricing.Deployment
+	listed  bool // in DEPLOYMENTS
+	entry   pricing.Entry
+	guessed bool // the model has no price: the dearest of its mode
+
+	limit, natural int64 // output tokens of each choice
+	promptTokens   int64 // bound
+	earlier        int64 // tokens of the response that this one continues
+	counted        bool  // the prompt was counted, not bounded by its bytes
+	hold           *ledger.Hold
+
+	asksUsage bool // we put in stream_options.include_usage
+	attempts  int64
+	upstream  *http.Response
+	firstByte time.Time
+	answer    usage.Answer
+	outcome   usage.Outcome
+	gone      bool // the client left
+	settled   bool
+	account   *ledger.Account
+	charged   usage.Record
+}
+
+// metered serves a request that costs money.
+func (h *Handler) metered(w http.ResponseWriter, r *http.Request, x *exchange) {
+	body, failed := readBody(w, r)
+	if failed == nil {
+		x.apiVersion = r.URL.Query().Get("api-version")
+		x.requestID = callerID(r.Header)
+		x.asked, failed = understand(x.operation, body)
+	}
+	if failed == nil {
+		failed = x.price()
+	}
+	if failed == nil {
+		failed = x.reserve(r.Context())
+	}
+	if failed != nil {
+		failed.write(w)
+		return
+	}
+	header := w.Header()
+	header.Set("x-costgate-request-id", x.hold.Record.ID)
+	header.Set("x-costgate-hold", x.amount(x.hold.Amount))
+	header.Set("x-costgate-remaining", x.amount(x.hold.Account.Budget-x.hold.Account.Spent))
+	// The upstream request outlives its client: a drained answer is metered to
+	// its end.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), h.options.StreamMax)
+	defer cancel()
+	stop := context.AfterFunc(r.Context(), func() { x.clientLeft(cancel) })
+	defer stop()
+	if failed := x.forward(ctx, r); failed != nil {
+		failed.write(w)
+		return
+	}
+	defer x.upstream.Body.Close()
+	x.deliver(ctx, w)
+}
+
+// clientLeft cancels the upstream request at once, or later.
+func (x *exchange) clientLeft(cancel context.CancelFunc) {
+	if x.product.Disconnect == quota.DisconnectCancel {
+		cancel()
+		return
+	}
+	time.AfterFunc(DrainMax, cancel)
+}
+
+// amount writes an amount of the product's unit.
+func (x *exchange) amount(n int64) string {
+	if x.product.Unit == quota.UnitTokens {
+		return strconv.FormatInt(n, 10)
+	}
+	return money.Nano(n).String()
+}
+
+// callerID is what the caller or the host calls the request.
+func callerID(h http.Header) string {
+	for _, name := range []string{"X-Client-Request-Id", "X-Ms-Client-Request-Id", "X-Request-Id"} {
+		if id := h.Get(name); id != "" {
+			return clip(id, 128)
+		}
+	}
+	return clip(funchost.InvocationID(h), 128)
+}
+
+// forward sends the request upstream. A refusal of stream_options, which we put
+// in, is the one answer after which the request is sent again, without it:
+// nothing was generated and nothing billed.
+func (x *exchange) forward(ctx context.Context, r *http.Request) *failure {
+	edits := x.limitEdits()
+	shape := x.shape()
+	x.asksUsage = x.mayAskUsage(shape)
+	for {
+		all := edits
+		if x.asksUsage {
+			all = append(append([]edit{}, edits...), x.asked.withUsage()...)
+		}
+		parts, length := edited(x.asked.body, all)
+		x.attempts++
+		answer, err := x.handler.options.Upstream.RoundTrip(x.handler.outgoing(ctx, r, parts, length))
+		if err != nil {
+			return x.notAnswered(ctx, r, err)
+		}
+		x.upstream = answer
+		if answer.StatusCode != http.StatusBadRequest || !x.asksUsage {
+			return nil
+		}
+		body, err := io.ReadAll(io.LimitReader(answer.Body, errorBytesMax))
+		if err != nil || !bytes.Contains(body, []byte("stream_options")) {
+			answer.Body = readCloser{io.MultiReader(bytes.NewReader(body), answer.Body), answer.Body}
+			return nil
+		}
+		answer.Body.Close()
+		x.handler.refusals.remember(shape)
+		x.asksUsage = false
+	}
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
+}
+
+// notAnswered ends an exchange without an answer's head.
+func (x *exchange) notAnswered(ctx context.Context, r *http.Request, err error) *failure {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" || errors.Is(err, ErrNotSent) {
+		x.handler.options.Log.Warn("upstream cannot be reached", "deployment", x.deployment, "error", err)
+		if err := x.handler.options.Ledger.Void(ctx, x.hold); err != nil {
+			x.handler.options.Log.Error("hold is given back in the background", "product_id", x.product.ID, "error", err)
+		}
+		return upstreamLost("Azure OpenAI cannot be reached; the request was not sent. Try again.")
+	}
+	x.handler.options.Log.Warn("upstream gave no answer", "deployment", x.deployment, "error", err)
+	record := x.record()
+	switch {
+	case r.Context().Err() != nil: // cancelled for the client that left, before anything was heard: the model may have run
+		x.estimateHold(&record, usage.OutcomeClientGone)
+	case ctx.Err() != nil:
+		x.estimateHold(&record, usage.OutcomeTimeout)
+	default:
+		x.notBilled(&record, usage.OutcomeUpstreamError)
+	}
+	x.settle(ctx, record)
+	if ctx.Err() != nil {
+		return &failure{status: http.StatusGatewayTimeout, kind: "server_error", code: "upstream_timeout", message: "Azure OpenAI did not answer in time."}
+	}
+	return upstreamLost("The connection to Azure OpenAI broke before it answered. Try again.")
+}
+
+// ErrNotSent is what an Upstream wraps when a request never left, for example
+// because there was no credential.
+var ErrNotSent = errors.New("the request was not sent")
+
+// hopHeaders end at this hop (RFC 9110, 7.6.1).
+var hopHeaders = map[string]bool{
+	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true,
+	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+}
+
+func copyHeader(to, from http.Header) {
+	for name, values := range from {
+		if !hopHeaders[name] && !strings.HasPrefix(name, "X-Costgate-") {
+			to[name] = values
+		}
+	}
+	for token := range strings.SplitSeq(from.Get("Connection"), ",") {
+		if token = strings.TrimSpace(token); token != "" {
+			to.Del(token)
+		}
+	}
+}
+
+// copyFlushing passes a body on, flushed as it comes.
+func copyFlushing(w http.ResponseWriter, body io.Reader) {
+	buffer := takeBuffer()
+	defer giveBuffer(buffer)
+	flusher, _ := w.(http.Flusher)
+	for {
+		n, err := body.Read(*buffer)
+		if n > 0 {
+			if _, werr := w.Write((*buffer)[:n]); werr != nil {
+				return
+			}
+			if flusher != nil {
+				flusher.Flush()
+			}
+		}
+		if err != nil {
+			if err != io.EOF { //nolint:errorlint // Read returns it bare
+				panic(http.ErrAbortHandler) // the client must not take the part for the whole
+			}
+			return
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/costgate/costgate/handler/internal/ledger"
+	"github.com/costgate/costgate/handler/internal/money"
+	"github.com/costgate/costgate/handler/internal/pricing"
+	"github.com/costgate/costgate/handler/internal/quota"
+	"github.com/costgate/costgate/handler/internal/tokens"
+	"github.com/costgate/costgate/handler/internal/usage"
+)
+
+const nameBytesMax = 128 // of a name that upstream sent
+
+// intent is what is known of a request before it is sent: the record, if this
+// process dies.
+func (x *exchange) intent() usage.Record {
+	stream := x.asked.stream
+	return usage.Record{
+		KeyID: usage.Text(x.key.ID), RequestID: usage.Text(x.requestID), Operation: usage.Text(x.operation.name),
+		Deployment: usage.Text(x.deployment), Model: usage.Text(clip(x.target.Model, nameBytesMax)),
+		SKU: usage.Text(x.target.SKU), Region: usage.Text(x.target.Region), ServiceTier: usage.Text(clip(x.asked.tier, nameBytesMax)),
+		Stream: &stream, PriceKey: usage.Text(x.entry.Key), PriceBook: usage.Text(x.handler.options.Book.Version()),
+		User: usage.Text(x.asked.user), Attempts: usage.Of(1),
+	}
+}
+
+// record is the hold's record with what is known of the answer.
+func (x *exchange) record() usage.Record {
+	r := x.hold.Record
+	now := x.handler.options.Now()
+	r.LatencyMS = usage.Of(now.Sub(x.began).Milliseconds())
+	if !x.firstByte.IsZero() {
+		r.FirstByteMS = usage.Of(x.firstByte.Sub(x.began).Milliseconds())
+	}
+	r.Attempts = usage.Of(x.attempts)
+	if x.upstream == nil {
+		return r
+	}
+	h := x.upstream.Header
+	r.Status = usage.Of(int64(x.upstream.StatusCode))
+	for _, name := range []string{"Apim-Request-Id", "X-Request-Id"} {
+		if id := h.Get(name); id != "" {
+			r.UpstreamRequestID = usage.Text(clip(id, nameBytesMax))
+			break
+		}
+	}
+	if region := h.Get("X-Ms-Region"); region != "" {
+		r.Region = usage.Text(clip(region, nameBytesMax))
+	}
+	r.ResponseID = usage.Text(clip(x.answer.ResponseID, nameBytesMax))
+	if x.answer.ServiceTier != "" {
+		r.ServiceTier = usage.Text(clip(x.answer.ServiceTier, nameBytesMax))
+	}
+	if model := x.servedModel(); model != "" {
+		r.Model = usage.Text(clip(model, nameBytesMax))
+	}
+	return r
+}
+
+// servedModel is the model that answered, as upstream names it.
+func (x *exchange) servedModel() string {
+	if x.upstream != nil {
+		if model := x.upstream.Header.Get("X-Ms-Served-Model"); model != "" {
+			return model
+		}
+	}
+	return x.answer.Model
+}
+
+// billing is the price of the answer: that of the listed deployment, else of
+// the model that says it answered, else the one the hold was made with.
+func (x *exchange) billing() pricing.Entry {
+	if x.listed && !x.guessed {
+		return x.entry
+	}
+	served := x.servedModel()
+	if served == "" {
+		return x.entry
+	}
+	target := pricing.Deployment{Model: served, SKU: x.target.SKU, Region: x.target.Region}
+	if entry, ok := x.handler.lookup(target, x.operation.mode, x); ok {
+		return entry
+	}
+	return x.entry
+}
+
+// complete charges an answer that arrived whole: by the usage it reports, else
+// by what can be counted.
+func (x *exchange) complete(r *usage.Record) {
+	outcome := usage.OutcomeCompleted
+	switch {
+	case x.answer.Filtered:
+		outcome = usage.OutcomeFiltered
+	case x.answer.Status == "failed" || x.answer.ErrorCode != "":
+		outcome = usage.OutcomeUpstreamError
+	}
+	switch {
+	case x.answer.HasUsage && x.answer.Usage.Reported():
+		r.SetUsage(x.answer.Usage)
+		r.UsageSource = usage.Text(usage.SourceProvider)
+		x.priceUsage(r, x.answer.Usage)
+		r.Outcome = usage.Text(outcome)
+	case x.hidden():
+		x.estimateHold(r, outcome)
+	default:
+		x.tokenized(r, outcome)
+	}
+}
+
+// hidden: most of what such an answer costs cannot be seen in it, so that
+// nothing but the hold is sure to cover it.
+func (x *exchange) hidden() bool {
+	if x.asked.background || x.asked.needsContext {
+		return true
+	}
+	model, _ := pricing.NormalizeModel(x.target.Model)
+	return tokens.Reasons(model)
+}
+
+// interrupted charges a stream that broke off, by what was seen of it.
+func (x *exchange) interrupted(ctx context.Context, r *usage.Record) {
+	outcome := usage.OutcomeUpstreamError
+	if ctx.Err() != nil {
+		if outcome = usage.OutcomeClientGone; ctx.Err() == context.DeadlineExceeded { //nolint:errorlint // Err returns it bare
+			outcome = usage.OutcomeTimeout
+		}
+	}
+	if x.hidden() {
+		x.estimateHold(r, outcome)
+		return
+	}
+	x.tokenized(r, outcome)
+	r.UsageSource = usage.Text(usage.SourceEstimate) // what Azure generated beyond the break is unseen
+}
+
+// tokenized charges what the tokenizer counts in the request and the answer.
+func (x *exchange) tokenized(r *usage.Record, outcome usage.Outcome) {
+	prompt, exact, err := tokens.Prompt(x.operation.tokens, x.target.Model, x.asked.body)
+	if err != nil {
+		prompt, exact = x.promptTokens, false
+	}
+	u := usage.Usage{Prompt: usage.Of(prompt + x.earlier)}
+	if x.operation.mode != pricing.ModeEmbedding {
+		u.Completion = usage.Of(tokens.Completion(x.operation.tokens, x.target.Model, tokens.Output{
+			Text: x.answer.Text, TextBytes: x.answer.TextBytes, ToolCalls: x.answer.ToolCalls, Choices: x.answer.Choices,
+		}))
+	}
+	r.SetUsage(u)
+	r.UsageSource = usage.Text(usage.SourceTokenizer)
+	if !exact || x.earlier > 0 {
+		r.UsageSource = usage.Text(usage.SourceEstimate)
+	}
+	r.Outcome = usage.Text(outcome)
+	x.priceUsage(r, u)
+}
+
+// promptOnly charges the prompt: Azure evaluated it and then refused.
+func (x *exchange) promptOnly(r *usage.Record, outcome usage.Outcome) {
+	x.tokenized(r, outcome)
+	if r.CompletionTokens.Known {
+		u := usage.Usage{Prompt: r.PromptTokens, Completion: usage.Of(0)}
+		r.SetUsage(u)
+		x.priceUsage(r, u)
+	}
+}
+
+// priceUsage turns usage into the record's charge.
+func (x *exchange) priceUsage(r *usage.Record, u usage.Usage) {
+	entry := x.billing()
+	cost, err := entry.Charge(u, string(r.ServiceTier))
+	if err != nil {
+		x.handler.options.Log.Error("usage cannot be priced; the hold is charged", "product_id", x.product.ID, "price_key", entry.Key, "error", err)
+		x.estimateHold(r, usage.Outcome(r.Outcome))
+		return
+	}
+	r.PriceKey = usage.Text(entry.Key)
+	x.cost(r, cost)
+	r.Charge = usage.Of(int64(cost))
+	if x.product.Unit == quota.UnitTokens {
+		r.Charge = usage.Of(u.Total())
+	}
+}
+
+func (x *exchange) cost(r *usage.Record, cost money.Nano) {
+	r.CostNanoUSD, r.ListCostNanoUSD = usage.Of(int64(cost)), usage.Of(int64(cost))
+}
+
+// estimateHold charges what was held: nothing better is known.
+func (x *exchange) estimateHold(r *usage.Record, outcome usage.Outcome) {
+	r.Outcome, r.UsageSource = usage.Text(outcome), usage.Text(usage.SourceEstimate)
+	r.Charge = usage.Of(x.hold.Amount)
+	r.CostNanoUSD, r.ListCostNanoUSD = r.HoldNanoUSD, r.HoldNanoUSD
+}
+
+// notBilled charges nothing: Azure does not bill such an answer.
+func (x *exchange) notBilled(r *usage.Record, outcome usage.Outcome) {
+	r.Outcome, r.UsageSource = usage.Text(outcome), usage.Text(usage.SourceNone)
+	r.Charge = usage.Of(0)
+	x.cost(r, 0)
+}
+
+// settle closes the books of the exchange. If the store does not answer in time
+// the settlement goes on in the background, and the client is served.
+func (x *exchange) settle(ctx context.Context, r usage.Record) {
+	if x.gone && r.Outcome == usage.Text(usage.OutcomeCompleted) {
+		r.Outcome = usage.Text(usage.OutcomeClientGone)
+	}
+	s := ledger.Settlement{Record: r}
+	if x.operation.name == "responses" && x.asked.store && x.upstream != nil && x.upstream.StatusCode == http.StatusOK &&
+		strings.TrimSpace(x.answer.ResponseID) != "" {
+		s.StoredResponse, s.StoredTokens = x.answer.ResponseID, x.answer.Usage.Total()
+	}
+	x.settled, x.charged = true, r
+	account, err := x.handler.options.Ledger.Settle(ctx, x.hold, s)
+	if err != nil {
+		x.handler.options.Log.Error("settlement goes on in the background", "product_id", x.product.ID, "record", r.ID, "error", err)
+		return
+	}
+	x.account = account
+}
