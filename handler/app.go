@@ -63,10 +63,7 @@ func NewApp(c *Config, log *slog.Logger) *App {
 
 // Open connects the parts. It fails only on what trying again cannot mend.
 func (a *App) Open(ctx context.Context) error {
-	book, err := pricing.Embedded()
-	if err != nil {
-		return err
-	}
+	book := pricing.Builtin()
 	if a.config.Prices != nil {
 		book = book.With(a.config.Prices)
 	}

@@ -33,6 +33,7 @@ type writer struct {
 
 	// The rest belongs to the running goroutine.
 	jobs      []*job // taken from the queue, not finished
+	sure      bool   // all of jobs have looked for their rows in this attempt
 	uncertain int    // so many of jobs, from the first, were in a transaction of unknown outcome
 	tries     int
 	single    bool // make transactions of one job: something is wrong with one of them
@@ -213,10 +214,16 @@ func (w *writer) dropGivenUp() {
 
 // attempt makes one transaction of the jobs that fit.
 func (w *writer) attempt(ctx context.Context) error {
-	if err := w.resolve(ctx); err != nil {
-		return err
+	w.sure = false
+	if w.doubtful() {
+		// Read the account before the rows: what happens to them in between
+		// moves the account, and a transaction made from this state fails.
+		w.state.loaded = false
 	}
 	if err := w.load(ctx); err != nil {
+		return err
+	}
+	if err := w.resolve(ctx); err != nil {
 		return err
 	}
 	t, batch, refused, rest := w.compose()
@@ -247,16 +254,31 @@ func (w *writer) attempt(ctx context.Context) error {
 	return nil
 }
 
+// doubtful tells whether a job has to look for its own rows.
+func (w *writer) doubtful() bool {
+	if w.uncertain > 0 {
+		return true
+	}
+	for _, j := range w.jobs {
+		if _, looksFirst := j.op.traits(); looksFirst {
+			return true
+		}
+	}
+	return false
+}
+
 // resolve lets the jobs that may have happened, and those that always do, look
 // for their own rows, and finishes those that find them.
 func (w *writer) resolve(ctx context.Context) error {
 	var kept, found []*job
 	var failed error
 	uncertain := 0
+	w.sure = true
 	for i, j := range w.jobs {
 		_, looksFirst := j.op.traits()
 		inDoubt := i < w.uncertain
 		if failed != nil || (!inDoubt && !looksFirst) {
+			w.sure = false
 			kept = append(kept, j)
 			if inDoubt {
 				uncertain = len(kept)
@@ -282,10 +304,6 @@ func (w *writer) resolve(ctx context.Context) error {
 	w.jobs, w.uncertain = kept, uncertain
 	if len(found) > 0 {
 		w.tries = 0
-		w.state.loaded = false // the effect that was found is not in the account as remembered
-		if err := w.load(ctx); err != nil && failed == nil {
-			failed = err
-		}
 	}
 	for _, j := range found {
 		w.finish(j)
@@ -398,7 +416,7 @@ func (w *writer) commit(ctx context.Context, t *transaction) error {
 	w.state.fresh = false
 	t.account.Version++
 	if err := t.account.check(); err != nil {
-		if w.tries == 0 {
+		if !w.sure {
 			return err // an intent was swept meanwhile: a look will tell
 		}
 		return final(err)

@@ -78,8 +78,8 @@ func (x *exchange) deliverBody(ctx context.Context, w http.ResponseWriter) {
 		x.deliverLarge(ctx, w, body)
 		return
 	}
-	record := x.record()
 	if !errors.Is(err, io.EOF) { // the answer was made, but did not arrive whole
+		record := x.record()
 		x.broken(ctx, &record)
 		x.settle(ctx, record)
 		w.Header().Del("Content-Length")
@@ -90,6 +90,7 @@ func (x *exchange) deliverBody(ctx context.Context, w http.ResponseWriter) {
 	if !x.answer.HasUsage {
 		x.answer = usage.FromBody(body, true)
 	}
+	record := x.record()
 	x.complete(&record)
 	x.settle(ctx, record)
 	x.costHeaders(w)

@@ -16,6 +16,8 @@ import (
 )
 
 const (
+	// defaultSKU is what a deployment is taken for that DEPLOYMENTS does not list.
+	defaultSKU = "GlobalStandard"
 	// nearShare: a prompt is counted exactly, not bounded by its bytes, when
 	// its hold would take more than this share of what is available.
 	nearShare = 20
@@ -40,7 +42,7 @@ func (x *exchange) price() *failure {
 	x.deployment = clip(name, segmentBytesMax)
 	target, listed := h.options.Deployments[strings.ToLower(name)]
 	if !listed {
-		target = pricing.Deployment{Model: name, SKU: pricing.DefaultSKU}
+		target = pricing.Deployment{Model: name, SKU: defaultSKU}
 	}
 	x.target, x.listed = target, listed
 	if model, _ := pricing.NormalizeModel(target.Model); len(x.product.Models) > 0 &&
@@ -134,6 +136,9 @@ const statusClientClosed = 499
 // in the body can fill the model's context.
 func (x *exchange) promptBound(ctx context.Context) (int64, *failure) {
 	bound := tokens.BoundBytes(x.operation.tokens, x.target.Model, x.asked.body)
+	if x.asked.previous == "" && tokens.HidesInput(x.operation.tokens, x.asked.body) {
+		x.asked.needsContext = true
+	}
 	if id := x.asked.previous; id != "" {
 		earlier, owned, err := x.handler.options.Ledger.StoredResponse(ctx, x.product.ID, id)
 		switch {

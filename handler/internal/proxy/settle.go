@@ -118,7 +118,17 @@ func (x *exchange) hidden() bool {
 		return true
 	}
 	model, _ := pricing.NormalizeModel(x.target.Model)
-	return tokens.Reasons(model)
+	return reasons(model)
+}
+
+// reasons tells whether a model thinks out of sight, in tokens that are billed.
+func reasons(model string) bool {
+	for _, family := range []string{"o1", "o3", "o4", "gpt-5", "gpt-6", "codex", "computer-use"} {
+		if rest, ok := strings.CutPrefix(model, family); ok && (rest == "" || rest[0] == '-' || rest[0] == '.') {
+			return true
+		}
+	}
+	return false
 }
 
 // interrupted charges a stream that broke off, by what was seen of it.
@@ -145,9 +155,7 @@ func (x *exchange) tokenized(r *usage.Record, outcome usage.Outcome) {
 	}
 	u := usage.Usage{Prompt: usage.Of(prompt + x.earlier)}
 	if x.operation.mode != pricing.ModeEmbedding {
-		u.Completion = usage.Of(tokens.Completion(x.operation.tokens, x.target.Model, tokens.Output{
-			Text: x.answer.Text, TextBytes: x.answer.TextBytes, ToolCalls: x.answer.ToolCalls, Choices: x.answer.Choices,
-		}))
+		u.Completion = usage.Of(x.completionSeen())
 	}
 	r.SetUsage(u)
 	r.UsageSource = usage.Text(usage.SourceTokenizer)
@@ -156,6 +164,20 @@ func (x *exchange) tokenized(r *usage.Record, outcome usage.Outcome) {
 	}
 	r.Outcome = usage.Text(outcome)
 	x.priceUsage(r, u)
+}
+
+// completionSeen counts what was seen of the answer. Text beyond what is kept
+// is taken for as dense as the text that is.
+func (x *exchange) completionSeen() int64 {
+	seen := tokens.Output{Op: x.operation.tokens, Text: string(x.answer.Text)}
+	for _, call := range x.answer.ToolCalls {
+		seen.Calls = append(seen.Calls, tokens.ToolCall{Name: call.Name, Arguments: call.Arguments})
+	}
+	n := tokens.Completion(x.target.Model, seen)
+	if kept := int64(len(x.answer.Text)); kept > 0 && x.answer.TextBytes > kept {
+		n = n/kept*x.answer.TextBytes + n%kept*x.answer.TextBytes/kept + 1
+	}
+	return n
 }
 
 // promptOnly charges the prompt: Azure evaluated it and then refused.

@@ -193,7 +193,7 @@ func (f *flow) settle(ctx context.Context, cut error) {
 		f.count()
 		gathered := f.gather.Answer()
 		x.answer.Text, x.answer.ToolCalls = gathered.Text, gathered.ToolCalls
-		x.answer.TextBytes, x.answer.Choices = gathered.TextBytes, gathered.Choices
+		x.answer.TextBytes = gathered.TextBytes
 	}
 	record := x.record()
 	switch {

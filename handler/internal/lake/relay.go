@@ -1,0 +1,343 @@
+package lake
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Limits of a Relay.
+const (
+	QueueMax      = 10_000  // entries in memory, however they came
+	BatchBytesMax = 1 << 20 // of one Send; a single record may be larger than what is left of it
+	RefusedMax    = 1000    // entries set aside because the sink can never take them
+)
+
+// Options of a Relay. The zero value is ready for use.
+type Options struct {
+	BatchMax    int           // records in one Send; 500
+	Linger      time.Duration // how long a fresh record waits for company; 200 ms
+	Interval    time.Duration // between two scans of the outbox; 3 s
+	BackoffMin  time.Duration // first wait after an error of the sink; 250 ms
+	BackoffMax  time.Duration // longest; 5 s
+	CallTimeout time.Duration // of one call of the sink or the outbox; 30 s
+	Grace       time.Duration // to send what is queued after Run's context ended; 5 s
+
+	// Alone says that no other process uses the outbox. Otherwise an entry that
+	// was not offered here is sent when two scans in a row have found it: the
+	// first may have caught it on its way out of the process that made it.
+	Alone bool
+
+	Log *slog.Logger // default: none
+}
+
+func (o *Options) setDefaults() {
+	positive(&o.BatchMax, 500)
+	positive(&o.Linger, 200*time.Millisecond)
+	positive(&o.Interval, 3*time.Second)
+	positive(&o.BackoffMin, 250*time.Millisecond)
+	positive(&o.BackoffMax, 5*time.Second)
+	positive(&o.CallTimeout, 30*time.Second)
+	positive(&o.Grace, 5*time.Second)
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+}
+
+func positive[T int | time.Duration](value *T, fallback T) {
+	if *value <= 0 {
+		*value = fallback
+	}
+}
+
+// name is what identifies an entry.
+type name struct{ product, row string }
+
+func (e Entry) name() name { return name{e.Product, e.Row} }
+
+// Relay moves entries from an outbox to a sink. [Relay.Run] does the work in one
+// goroutine; [Relay.Offer] may be called from any.
+//
+// An entry is held from the moment it is queued until its acknowledgement has
+// succeeded or the relay has given it back to the outbox. While it is held it is
+// never queued again, so this process has it in flight at most once.
+type Relay struct {
+	outbox  Outbox
+	sink    Sink
+	options Options
+	wake    chan struct{} // capacity 1
+
+	mu     sync.Mutex
+	queue  []Entry
+	held   map[name]struct{} // queued, in flight, or stored and not acknowledged
+	behind bool              // an entry was turned away: only a scan finds it
+
+	// Of Run's goroutine.
+	stored  []Entry           // in the sink, acknowledgement failed
+	seen    map[name]struct{} // found by the last scan, not ripe
+	refused map[name]struct{} // the sink cannot take them
+}
+
+// NewRelay makes a Relay. Nothing moves before Run; what is offered before that
+// waits for it.
+func NewRelay(outbox Outbox, sink Sink, o Options) *Relay {
+	o.setDefaults()
+	return &Relay{
+		outbox: outbox, sink: sink, options: o, wake: make(chan struct{}, 1),
+		held: map[name]struct{}{}, seen: map[name]struct{}{}, refused: map[name]struct{}{},
+	}
+}
+
+// Offer hands over an entry that has just become durable in the outbox, which
+// saves reading it. It never blocks. It returns false if the entry was not
+// taken because the queue is full, or because older entries were turned away
+// and have not been fetched yet; the entry is found by a later scan.
+func (r *Relay) Offer(e Entry) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.held[e.name()]; ok {
+		return true
+	}
+	if r.behind || len(r.held) >= QueueMax {
+		r.behind = true
+		return false
+	}
+	r.held[e.name()] = struct{}{}
+	r.queue = append(r.queue, e)
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// Run moves entries until ctx ends; then it tries for the time of Grace to send
+// what is queued. What it could not send stays in the outbox. It is called once.
+func (r *Relay) Run(ctx context.Context) {
+	// Calls outlive ctx by the grace: a batch in flight is not cut.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(r.options.Grace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-work.Done():
+		}
+	})()
+
+	ticker := time.NewTicker(r.options.Interval)
+	defer ticker.Stop()
+	more := r.scan(work)
+	for {
+		for more || r.queued() > 0 {
+			if !r.flush(ctx, work) {
+				return
+			}
+			if more = more && ctx.Err() == nil; more {
+				more = r.scan(work)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			if r.queued() > 0 { // offered since the queue was looked at
+				continue
+			}
+			r.acknowledge(work, nil)
+			return
+		case <-r.wake:
+			r.wait(ctx, r.options.Linger)
+		case <-ticker.C:
+			r.acknowledge(work, nil)
+			more = r.scan(work)
+		}
+	}
+}
+
+// wait ends early with ctx.
+func (r *Relay) wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (r *Relay) queued() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.queue)
+}
+
+// scan queues what the outbox has and this process does not hold, before what
+// was offered meanwhile. It returns true if there may be more.
+func (r *Relay) scan(work context.Context) (more bool) {
+	r.mu.Lock()
+	room := QueueMax - len(r.held)
+	limit := len(r.held) + min(room, 2*r.options.BatchMax) + len(r.refused)
+	wasBehind := r.behind
+	// From here on offers are welcome: what was turned away before is in the
+	// outbox already, so this scan or the next one finds it.
+	r.behind = false
+	r.mu.Unlock()
+	call, cancel := context.WithTimeout(work, r.options.CallTimeout)
+	entries, err := r.outbox.Unsent(call, limit)
+	cancel()
+	if err != nil && work.Err() == nil {
+		r.options.Log.Warn("outbox could not be read", "error", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	full := len(entries) >= limit // a backlog: these are old, whoever made them
+	if err != nil || full {
+		r.behind = r.behind || wasBehind
+	}
+	found := make([]Entry, 0, len(entries))
+	seen := map[name]struct{}{}
+	for _, e := range entries {
+		_, isHeld := r.held[e.name()]
+		_, isRefused := r.refused[e.name()]
+		_, ripe := r.seen[e.name()]
+		switch {
+		case isHeld || isRefused:
+		case len(r.held) >= QueueMax:
+			r.behind = true
+		case r.options.Alone || full || wasBehind || ripe:
+			r.held[e.name()] = struct{}{}
+			found = append(found, e)
+		default:
+			seen[e.name()] = struct{}{}
+		}
+	}
+	if err == nil {
+		r.seen = seen
+	}
+	r.queue = append(found, r.queue...)
+	return full && len(found) > 0
+}
+
+// flush sends the queue batch by batch until it is empty. Errors of the sink are
+// waited out; it returns false if that was ended by the end of work.
+func (r *Relay) flush(ctx, work context.Context) bool {
+	backoff := r.options.BackoffMin
+	for {
+		batch := r.take()
+		if len(batch) == 0 {
+			return true
+		}
+		err := r.send(work, batch)
+		if err == nil {
+			backoff = r.options.BackoffMin
+			continue
+		}
+		if work.Err() != nil {
+			r.options.Log.Warn("records stay in the outbox: time is up", "error", err)
+			return false
+		}
+		r.options.Log.Warn("records could not be stored, trying again", "records", len(batch), "wait", backoff, "error", err)
+		pause := backoff/2 + rand.N(backoff/2+1)
+		if ctx.Err() != nil { // in the grace: more tries, shorter waits
+			ctx, pause = work, min(pause, r.options.Grace/10)
+		}
+		r.wait(ctx, pause)
+		backoff = min(2*backoff, r.options.BackoffMax)
+	}
+}
+
+// take copies the next batch. It stays in the queue until the sink has it.
+func (r *Relay) take() []Entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	bytes, n := 0, 0
+	for n < len(r.queue) && n < r.options.BatchMax {
+		bytes += len(r.queue[n].Record) + 1
+		if n > 0 && bytes > BatchBytesMax {
+			break
+		}
+		n++
+	}
+	return append([]Entry(nil), r.queue[:n]...)
+}
+
+// send stores and acknowledges the first entries of the queue.
+func (r *Relay) send(work context.Context, batch []Entry) error {
+	records := make([][]byte, len(batch))
+	for i, e := range batch {
+		records[i] = e.Record
+	}
+	call, cancel := context.WithTimeout(work, r.options.CallTimeout)
+	err := r.sink.Send(call, records)
+	cancel()
+	bad := (*RecordError)(nil)
+	if errors.As(err, &bad) && bad.Index >= 0 && bad.Index < len(batch) {
+		r.refuse(bad)
+		return nil // the rest goes with the next batch
+	}
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.queue = dropFirst(r.queue, len(batch))
+	r.mu.Unlock()
+	r.acknowledge(work, batch)
+	return nil
+}
+
+// refuse takes an entry of the queue out of the way of the others. It stays in
+// the outbox, and is tried again by the next process.
+func (r *Relay) refuse(bad *RecordError) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.queue[bad.Index]
+	r.queue = append(r.queue[:bad.Index], r.queue[bad.Index+1:]...)
+	delete(r.held, e.name())
+	if len(r.refused) < RefusedMax {
+		r.refused[e.name()] = struct{}{}
+	}
+	r.options.Log.Error("a record stays in the outbox", "product_id", e.Product, "row", e.Row, "error", bad)
+}
+
+// dropFirst lets go of the memory of what is gone.
+func dropFirst(queue []Entry, n int) []Entry {
+	if n == len(queue) {
+		return nil
+	}
+	clear(queue[:n])
+	return queue[n:]
+}
+
+// acknowledge tells the outbox what the sink has, now and from earlier tries.
+// What fails is kept for the next try rather than sent again; only if that
+// becomes too much is it given back, to be found and sent once more.
+func (r *Relay) acknowledge(work context.Context, fresh []Entry) {
+	for i := range fresh {
+		fresh[i].Record = nil
+	}
+	waiting := append(r.stored, fresh...)
+	r.stored = nil
+	for len(waiting) > 0 {
+		batch := waiting[:min(len(waiting), r.options.BatchMax)]
+		waiting = waiting[len(batch):]
+		call, cancel := context.WithTimeout(work, r.options.CallTimeout)
+		err := r.outbox.Acknowledge(call, batch)
+		cancel()
+		if err != nil {
+			r.options.Log.Warn("stored records could not be acknowledged", "records", len(batch), "error", err)
+			if len(r.stored)+len(batch) <= QueueMax/2 {
+				r.stored = append(r.stored, batch...)
+				continue
+			}
+		}
+		r.mu.Lock()
+		for _, e := range batch {
+			delete(r.held, e.name())
+		}
+		r.mu.Unlock()
+	}
+}

@@ -1,0 +1,20 @@
+// Package pricing knows what Azure OpenAI's tokens cost.
+//
+// A [Book] is an immutable list of prices. [Builtin] is the one that comes with
+// the program, [Parse] reads a user's additions and [Book.With] lays them over
+// it. [Book.Lookup] finds the [Entry] for a model, a deployment type, a region
+// and a time; the entry turns usage into a charge ([Entry.Charge]) and bounds
+// what a request can cost before it is sent ([Entry.Bound]).
+//
+// Invariants:
+//   - No price is zero and none is guessed from a similar name. What is not in
+//     the book is not found, and the caller has to refuse it or to fall back on
+//     [Book.Dearest].
+//   - Prices are integer pico-USD per unit; a charge is rounded once, up.
+//   - Bound(p, o) is at least Charge of any usage of at most p prompt and o
+//     completion tokens.
+//
+// Not done here: meters that are not tokens (images, seconds, characters) are
+// kept in the book but not charged, batch and provisioned deployments are not
+// priced, and nothing is fetched from the network.
+package pricing

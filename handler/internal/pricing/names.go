@@ -1,0 +1,188 @@
+package pricing
+
+import (
+	"slices"
+	"strings"
+)
+
+// Mode is what a model does, and so which meters it has.
+type Mode string
+
+// The modes. Chat, responses and completion are one family: the price of one serves the others.
+const (
+	ModeChat          Mode = "chat"
+	ModeResponses     Mode = "responses"
+	ModeCompletion    Mode = "completion"
+	ModeEmbedding     Mode = "embedding"
+	ModeImage         Mode = "image_generation"
+	ModeTranscription Mode = "audio_transcription"
+	ModeSpeech        Mode = "audio_speech"
+	ModeRealtime      Mode = "realtime"
+	ModeVideo         Mode = "video_generation"
+)
+
+var modes = []Mode{
+	ModeChat, ModeResponses, ModeCompletion, ModeEmbedding, ModeImage, ModeTranscription, ModeSpeech, ModeRealtime, ModeVideo,
+}
+
+// family is the mode that stands for all modes sold by the same price.
+func (m Mode) family() Mode {
+	switch m {
+	case "", ModeResponses, ModeCompletion:
+		return ModeChat
+	}
+	return m
+}
+
+const (
+	skuGlobalStandard   = "GlobalStandard"
+	skuDataZoneStandard = "DataZoneStandard"
+	skuDataZoneBatch    = "DataZoneBatch"
+)
+
+// skus are the deployment types of Azure OpenAI, as ARM spells them.
+var skus = []string{
+	skuGlobalStandard, skuDataZoneStandard, "Standard", "GlobalBatch", skuDataZoneBatch,
+	"GlobalProvisionedManaged", "DataZoneProvisionedManaged", "ProvisionedManaged",
+}
+
+// canonicalSKU finds a deployment type whatever the case of its letters.
+func canonicalSKU(s string) (string, bool) {
+	i := slices.IndexFunc(skus, func(known string) bool { return strings.EqualFold(known, s) })
+	if i < 0 {
+		return "", false
+	}
+	return skus[i], true
+}
+
+// provisioned tells whether a deployment type is paid by the hour.
+func provisioned(sku string) bool { return strings.HasSuffix(sku, "ProvisionedManaged") }
+
+// sku reads a deployment type. An empty one is left empty.
+func (r *reader) sku(path string) string {
+	s := r.text(path)
+	if s == "" || r.err != nil {
+		return ""
+	}
+	known, ok := canonicalSKU(s)
+	if !ok {
+		r.fail(path, "unknown sku %q; the skus are %s", s, strings.Join(skus, ", "))
+	}
+	return known
+}
+
+// NormalizeModel brings a model's name into the form that the book uses, and
+// splits off the version that is part of it: "azure/gpt-35-turbo-0613" is
+// gpt-3.5-turbo and 0613, "gpt-4o-2024-11-20" is gpt-4o and 2024-11-20,
+// "text-embedding-ada-002-v2" is text-embedding-ada-002 and no version. A name
+// is never shortened in any other way.
+func NormalizeModel(name string) (model, version string) {
+	s := strings.ToLower(strings.TrimSpace(name))
+	s = strings.TrimPrefix(s, "azure/")
+	if head, tail, ok := strings.Cut(s, ":"); ok && trimV(tail) != tail {
+		s = head
+	}
+	s = trimV(s)
+	if rest, ok := strings.CutPrefix(s, "gpt-35"); ok && (rest == "" || rest[0] == '-') {
+		s = "gpt-3.5" + rest
+	}
+	return splitVersion(s)
+}
+
+// trimV removes a suffix -v and digits.
+func trimV(s string) string {
+	i := strings.LastIndex(s, "-v")
+	if i <= 0 || i+2 == len(s) || strings.Trim(s[i+2:], "0123456789") != "" {
+		return s
+	}
+	return s[:i]
+}
+
+// splitVersion splits "-2024-11-20", "-0613" or "-1106-preview" off a name.
+func splitVersion(s string) (model, version string) {
+	for _, shape := range []string{"-dddd-dd-dd", "-dddd", "-dddd-preview"} {
+		i := len(s) - len(shape)
+		if i > 0 && hasShape(s[i:], shape) && (len(shape) == len("-2024-11-20") || isMonthDay(s[i+1:])) {
+			return s[:i], s[i+1:]
+		}
+	}
+	return s, ""
+}
+
+// hasShape compares two texts of one length, where d in the shape is any digit.
+func hasShape(s, shape string) bool {
+	for i := range len(shape) {
+		if digit := s[i] >= '0' && s[i] <= '9'; shape[i] == 'd' && !digit || shape[i] != 'd' && s[i] != shape[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// isMonthDay tells whether a text begins with a date like 0613 or 1106.
+func isMonthDay(s string) bool {
+	month, day := s[:2], s[2:4]
+	return month >= "01" && month <= "12" && day >= "01" && day <= "31"
+}
+
+// canonical resolves names that mean another model: Azure reports ada for
+// text-embedding-ada-002, and lists gpt-4-turbo as gpt-4 of version turbo-2024-04-09.
+func canonical(model, version string, mode Mode) (string, string) {
+	if model == "ada" && mode == ModeEmbedding {
+		model = "text-embedding-ada-002"
+	}
+	if rest, ok := strings.CutPrefix(version, "turbo-"); ok && model == "gpt-4" {
+		return "gpt-4-turbo", rest
+	}
+	return model, version
+}
+
+// normalizeRegion makes "East US 2" into "eastus2".
+func normalizeRegion(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
+
+// The regions of the two data zones. A region that is in neither has no data-zone price.
+var zones = map[string][]string{
+	"us": {
+		"eastus", "eastus2", "centralus", "northcentralus", "southcentralus", "westcentralus", "westus", "westus2", "westus3",
+	},
+	"eu": {
+		"austriaeast", "belgiumcentral", "denmarkeast", "finlandcentral", "francecentral", "francesouth", "germanynorth",
+		"germanywestcentral", "greececentral", "italynorth", "northeurope", "polandcentral", "spaincentral", "swedencentral",
+		"swedensouth", "westeurope",
+	},
+}
+
+// zoneOf is the data zone of a region (or the zone itself), empty if there is none.
+func zoneOf(region string) string {
+	for zone, regions := range zones {
+		if region == zone || slices.Contains(regions, region) {
+			return zone
+		}
+	}
+	return ""
+}
+
+// is56OrLater tells whether a model is of the families that are charged for
+// writing the prompt cache: gpt-5.6 and later.
+func is56OrLater(model string) bool {
+	rest, ok := strings.CutPrefix(model, "gpt-")
+	if !ok {
+		return false
+	}
+	numbers, _, _ := strings.Cut(rest, "-")
+	major, minor, _ := strings.Cut(numbers, ".")
+	a, okA := small(major)
+	b, okB := small(minor)
+	return okA && (okB || minor == "") && (a > 5 || a == 5 && b >= 6)
+}
+
+// small reads a number of at most three digits.
+func small(s string) (n int, ok bool) {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		n = n*10 + int(s[i]-'0')
+	}
+	return n, s != "" && len(s) <= 3
+}
