@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,8 @@ const (
 	hostedHeadWait = 220 * time.Second // the platform gives a function 230 s to begin its answer
 	drainTimeout   = 10 * time.Second
 	maintainLimit  = 50 * time.Second // the timer comes every minute
+	scanAlone      = 3 * time.Second  // between two looks at the outbox for what was not handed over
+	scanShared     = 10 * time.Second // the same where each look is paid for
 )
 
 // App is the gateway: every part, wired. Build it with NewApp, start its parts
@@ -76,7 +79,12 @@ func (a *App) Open(ctx context.Context) error {
 		Instance: instance, Embedded: embedded, Log: a.log,
 		OnRecord: func(product, row string, record usage.Record) { a.offer(product, row, record) },
 	})
-	a.relay = lake.NewRelay(outbox{a.ledger}, lake.NewFolder(filepath.Join(a.config.DataDir, "lake"), instance, time.Now), lake.Options{Log: a.log})
+	scan := scanShared
+	if embedded {
+		scan = scanAlone
+	}
+	a.relay = lake.NewRelay(outbox{a.ledger}, lake.NewFolder(filepath.Join(a.config.DataDir, "lake"), instance, time.Now),
+		lake.Options{Alone: embedded, Interval: scan, Log: a.log})
 	if err := a.firstSweep(ctx); err != nil {
 		return err
 	}
@@ -96,6 +104,17 @@ func (a *App) Open(ctx context.Context) error {
 	a.running.Go(func() { a.relay.Run(background) })
 	close(a.ready)
 	return nil
+}
+
+// offer hands a fresh record to the lake, so that it need not be read again. If
+// the relay's queue is full it is found in the outbox later.
+func (a *App) offer(product, row string, record usage.Record) {
+	doc, err := json.Marshal(record)
+	if err != nil {
+		a.log.Error("record cannot be written", "record", record.ID, "error", err)
+		return
+	}
+	a.relay.Offer(lake.Entry{Product: product, Row: row, Record: doc})
 }
 
 // openStore opens the embedded store, or the table.

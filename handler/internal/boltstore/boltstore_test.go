@@ -197,11 +197,11 @@ func TestFailedBatch(t *testing.T) {
 // TestFailedCommit takes the file away: the commit itself fails.
 func TestFailedCommit(t *testing.T) {
 	var file *os.File
-	s, err := open(filepath.Join(t.TempDir(), "store.db"), &bbolt.Options{OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-		opened, err := os.OpenFile(name, flag, mode)
-		file = opened
-		return opened, err
-	}})
+	keep := func(name string, flag int, mode os.FileMode) (opened *os.File, err error) {
+		file, err = os.OpenFile(name, flag, mode)
+		return file, err
+	}
+	s, err := open(filepath.Join(t.TempDir(), "store.db"), &bbolt.Options{OpenFile: keep})
 	if err != nil {
 		t.Fatal(err)
 	}

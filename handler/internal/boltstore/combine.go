@@ -180,7 +180,7 @@ func (t *transaction) execute(bucket *bbolt.Bucket, clock *stamp) error {
 		}
 		clock.etag++
 		binary.BigEndian.PutUint64(w.value[etagAt:], clock.etag)
-		binary.BigEndian.PutUint64(w.value[updatedAt:], uint64(clock.now.UnixNano())) //nolint:gosec // bits, read back the same way
+		binary.BigEndian.PutUint64(w.value[updatedAt:], uint64(clock.now.UnixNano()))
 		if err := bucket.Put(w.key, w.value); err != nil {
 			return fmt.Errorf("put: %w", err)
 		}

@@ -84,7 +84,10 @@ func (w *Walker) Value(key string) (raw []byte, ok bool) {
 	}
 	for i := range w.wanted {
 		if m := &w.wanted[i]; m.name == name && m.parent == parent {
-			return m.raw, m.ok
+			if !m.ok {
+				return nil, false
+			}
+			return m.raw, true
 		}
 	}
 	return nil, false
@@ -92,6 +95,13 @@ func (w *Walker) Value(key string) (raw []byte, ok bool) {
 
 // Write takes the next piece. It never fails.
 func (w *Walker) Write(p []byte) (int, error) {
+	w.Take(p)
+	return len(p), nil
+}
+
+// Take takes the next piece and returns how many of its bytes belong to the
+// object: all, unless it ends in this piece or the walker is broken.
+func (w *Walker) Take(p []byte) int {
 	i, kept := 0, 0 // p[kept:i] is to be kept, if a value is
 	for i < len(p) && w.state != walkEnded {
 		if w.state == inValue {
@@ -124,7 +134,7 @@ func (w *Walker) Write(p []byte) (int, error) {
 	if w.state == inValue {
 		w.keep(p[kept:])
 	}
-	return len(p), nil
+	return i
 }
 
 // structure takes a byte outside of values.
@@ -202,6 +212,9 @@ func (w *Walker) base() int {
 	return 1
 }
 
+// structural are the bytes that matter outside of strings.
+var structural = [256]bool{'"': true, '{': true, '}': true, '[': true, ']': true, ',': true}
+
 // value passes over a value and is the offset of the byte that ends it, or the
 // length of p if that is still to come.
 func (w *Walker) value(p []byte) int {
@@ -226,6 +239,12 @@ func (w *Walker) value(p []byte) int {
 			i++
 			continue
 		case noString:
+			for i < len(p) && !structural[p[i]] {
+				i++
+			}
+			if i == len(p) {
+				return i
+			}
 		}
 		switch c := p[i]; {
 		case c == '"':

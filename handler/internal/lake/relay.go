@@ -3,9 +3,9 @@ package lake
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -14,6 +14,7 @@ import (
 const (
 	QueueMax      = 10_000  // entries in memory, however they came
 	BatchBytesMax = 1 << 20 // of one Send; a single record may be larger than what is left of it
+	StoredMax     = 5000    // entries that are in the sink and not acknowledged, from which on none is sent
 	RefusedMax    = 1000    // entries set aside because the sink can never take them
 )
 
@@ -44,7 +45,7 @@ func (o *Options) setDefaults() {
 	positive(&o.CallTimeout, 30*time.Second)
 	positive(&o.Grace, 5*time.Second)
 	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 }
 
@@ -63,8 +64,8 @@ func (e Entry) name() name { return name{e.Product, e.Row} }
 // goroutine; [Relay.Offer] may be called from any.
 //
 // An entry is held from the moment it is queued until its acknowledgement has
-// succeeded or the relay has given it back to the outbox. While it is held it is
-// never queued again, so this process has it in flight at most once.
+// succeeded or the sink has refused it for good. While it is held it is never
+// queued again, so this process has it in flight at most once.
 type Relay struct {
 	outbox  Outbox
 	sink    Sink
@@ -180,7 +181,8 @@ func (r *Relay) queued() int {
 func (r *Relay) scan(work context.Context) (more bool) {
 	r.mu.Lock()
 	room := QueueMax - len(r.held)
-	limit := len(r.held) + min(room, 2*r.options.BatchMax) + len(r.refused)
+	page := min(room, 2*r.options.BatchMax)
+	limit := len(r.held) + page + len(r.refused)
 	wasBehind := r.behind
 	// From here on offers are welcome: what was turned away before is in the
 	// outbox already, so this scan or the next one finds it.
@@ -194,7 +196,7 @@ func (r *Relay) scan(work context.Context) (more bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	full := len(entries) >= limit // a backlog: these are old, whoever made them
+	full := page > 0 && len(entries) >= page // a backlog: these are old, whoever made them
 	if err != nil || full {
 		r.behind = r.behind || wasBehind
 	}
@@ -219,19 +221,14 @@ func (r *Relay) scan(work context.Context) (more bool) {
 		r.seen = seen
 	}
 	r.queue = append(found, r.queue...)
-	return full && len(found) > 0
+	return full && len(found) > 0 && len(r.refused) < RefusedMax
 }
 
-// flush sends the queue batch by batch until it is empty. Errors of the sink are
-// waited out; it returns false if that was ended by the end of work.
+// flush sends the queue batch by batch until it is empty. Errors are waited out; it returns false if that was ended by the end of work.
 func (r *Relay) flush(ctx, work context.Context) bool {
 	backoff := r.options.BackoffMin
-	for {
-		batch := r.take()
-		if len(batch) == 0 {
-			return true
-		}
-		err := r.send(work, batch)
+	for r.queued() > 0 {
+		err := r.step(work)
 		if err == nil {
 			backoff = r.options.BackoffMin
 			continue
@@ -240,7 +237,7 @@ func (r *Relay) flush(ctx, work context.Context) bool {
 			r.options.Log.Warn("records stay in the outbox: time is up", "error", err)
 			return false
 		}
-		r.options.Log.Warn("records could not be stored, trying again", "records", len(batch), "wait", backoff, "error", err)
+		r.options.Log.Warn("records wait", "records", r.queued(), "error", err)
 		pause := backoff/2 + rand.N(backoff/2+1)
 		if ctx.Err() != nil { // in the grace: more tries, shorter waits
 			ctx, pause = work, min(pause, r.options.Grace/10)
@@ -248,6 +245,19 @@ func (r *Relay) flush(ctx, work context.Context) bool {
 		r.wait(ctx, pause)
 		backoff = min(2*backoff, r.options.BackoffMax)
 	}
+	return true
+}
+
+var errUnacknowledged = errors.New("too many stored records are not acknowledged")
+
+// step sends one batch, unless too much that was sent is not acknowledged.
+func (r *Relay) step(work context.Context) error {
+	if len(r.stored) >= StoredMax {
+		if r.acknowledge(work, nil); len(r.stored) >= StoredMax {
+			return errUnacknowledged
+		}
+	}
+	return r.send(work, r.take())
 }
 
 // take copies the next batch. It stays in the queue until the sink has it.
@@ -262,7 +272,7 @@ func (r *Relay) take() []Entry {
 		}
 		n++
 	}
-	return append([]Entry(nil), r.queue[:n]...)
+	return slices.Clone(r.queue[:n])
 }
 
 // send stores and acknowledges the first entries of the queue.
@@ -313,8 +323,8 @@ func dropFirst(queue []Entry, n int) []Entry {
 }
 
 // acknowledge tells the outbox what the sink has, now and from earlier tries.
-// What fails is kept for the next try rather than sent again; only if that
-// becomes too much is it given back, to be found and sent once more.
+// What fails is kept and tried again later, after the rest: it is not sent again
+// by this process, though by another after this one has died.
 func (r *Relay) acknowledge(work context.Context, fresh []Entry) {
 	for i := range fresh {
 		fresh[i].Record = nil
@@ -329,10 +339,8 @@ func (r *Relay) acknowledge(work context.Context, fresh []Entry) {
 		cancel()
 		if err != nil {
 			r.options.Log.Warn("stored records could not be acknowledged", "records", len(batch), "error", err)
-			if len(r.stored)+len(batch) <= QueueMax/2 {
-				r.stored = append(r.stored, batch...)
-				continue
-			}
+			r.stored = append(slices.Clone(waiting), batch...)
+			return
 		}
 		r.mu.Lock()
 		for _, e := range batch {

@@ -283,7 +283,11 @@ func (l *Ledger) Create(
 	if err != nil {
 		return nil, false, err
 	}
-	_, err = l.store.Apply(ctx, id, append([]Op{{Kind: Insert, Entity: config}}, ops...))
+	ops = append([]Op{{Kind: Insert, Entity: config}}, ops...)
+	if once.Key != "" { // for an Edit of the same name: it is this Create again
+		ops = append(ops, Op{Kind: Insert, Entity: once.entity()})
+	}
+	_, err = l.store.Apply(ctx, id, ops)
 	if err != nil {
 		if stored, _, readErr := l.readProduct(ctx, id); readErr == nil { // it happened all the same
 			l.forget(stored, keyHash)

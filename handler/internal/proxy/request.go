@@ -178,7 +178,9 @@ func (a *asked) field(o *operation, field string, v jsonscan.Value) *failure {
 	case "service_tier":
 		return text(field, v, &a.tier)
 	case "tools":
-		return toolsPriced(v.Raw)
+		served, f := toolsPriced(v.Raw)
+		a.needsContext = a.needsContext || served
+		return f
 	case "previous_response_id":
 		return text(field, v, &a.previous)
 	case "store":
@@ -273,26 +275,29 @@ func (a *asked) prompt(o *operation, v jsonscan.Value) *failure {
 }
 
 // toolsPriced refuses tools that are sold by the call: their price is not in
-// the usage that Azure reports.
-func toolsPriced(raw []byte) *failure {
+// the usage that Azure reports. served tells whether the service itself calls one
+// of them and reads its answers, which are prompt then.
+func toolsPriced(raw []byte) (served bool, f *failure) {
 	var tools []struct {
 		Type string `json:"type"`
 	}
 	if err := json.Unmarshal(raw, &tools); err != nil {
-		return badRequest("invalid_value", "tools", "\"tools\" must be an array of objects, each with a \"type\".")
+		return false, badRequest("invalid_value", "tools", "\"tools\" must be an array of objects, each with a \"type\".")
 	}
 	if len(tools) > toolsMax {
-		return badRequest("invalid_value", "tools", "\"tools\" may have "+strconv.Itoa(toolsMax)+" entries at most.")
+		return false, badRequest("invalid_value", "tools", "\"tools\" may have "+strconv.Itoa(toolsMax)+" entries at most.")
 	}
 	for i, tool := range tools {
 		switch tool.Type {
-		case "", "function", "custom", "mcp", "computer_use_preview", "local_shell", "apply_patch", "shell":
+		case "", "function", "custom":
+		case "mcp", "computer_use_preview", "local_shell", "apply_patch":
+			served = true
 		default:
-			return forbidden("operation_not_priced", fmt.Sprintf(
+			return false, forbidden("operation_not_priced", fmt.Sprintf(
 				"tools[%d]: a tool of type %q has a price per call that this gateway does not know yet. Leave it out.", i, clip(tool.Type, 64)))
 		}
 	}
-	return nil
+	return served, nil
 }
 
 // edit replaces a part of the body.

@@ -35,7 +35,7 @@ func NewScanner(eventBytesMax int) *Scanner { return &Scanner{most: eventBytesMa
 // Feed takes the next chunk and calls each for every event that it completes.
 // An event that lies in one chunk is not copied.
 func (s *Scanner) Feed(chunk []byte, each func(Event)) {
-	start := 0
+	start, breaks := 0, lineBreaks{}
 	for i := 0; i < len(chunk); {
 		if s.afterCR {
 			s.afterCR = false
@@ -52,15 +52,14 @@ func (s *Scanner) Feed(chunk []byte, each func(Event)) {
 				continue
 			}
 		}
-		at := lineBreak(chunk[i:])
-		if at < 0 {
+		at := breaks.next(chunk, i)
+		if at != i {
 			s.inLine = true
+		}
+		if at < 0 {
 			break
 		}
-		if at > 0 {
-			s.inLine = true
-		}
-		i += at + 1
+		i = at + 1
 		cr := chunk[i-1] == '\r'
 		switch {
 		case s.inLine:
@@ -75,16 +74,28 @@ func (s *Scanner) Feed(chunk []byte, each func(Event)) {
 	s.keep(chunk[start:], each)
 }
 
-// lineBreak is the offset of the first \n or \r.
-func lineBreak(p []byte) int {
-	lf := bytes.IndexByte(p, '\n')
-	if lf >= 0 {
-		p = p[:lf]
+// lineBreaks finds line ends in one chunk. It remembers the next \n, so that
+// a chunk full of \r is not searched to its end for each of them.
+type lineBreaks struct {
+	lf    int // offset of a \n with none between the last search and it; len(p): none
+	known bool
+}
+
+// next is the offset of the first \n or \r from i on; -1 if there is none.
+func (b *lineBreaks) next(p []byte, i int) int {
+	if !b.known || b.lf < i {
+		b.lf, b.known = len(p), true
+		if at := bytes.IndexByte(p[i:], '\n'); at >= 0 {
+			b.lf = i + at
+		}
 	}
-	if cr := bytes.IndexByte(p, '\r'); cr >= 0 {
-		return cr
+	if cr := bytes.IndexByte(p[i:b.lf], '\r'); cr >= 0 {
+		return i + cr
 	}
-	return lf
+	if b.lf == len(p) {
+		return -1
+	}
+	return b.lf
 }
 
 // keep holds back the beginning of an event, or passes it on as a piece if it
@@ -112,7 +123,7 @@ func (s *Scanner) piece(each func(Event)) {
 // end completes an event with its last part.
 func (s *Scanner) end(part []byte, each func(Event)) {
 	if s.large || len(s.pending)+len(part) > s.most {
-		s.large = false
+		s.large, s.begun = false, true
 		s.piece(each)
 		if len(part) > 0 {
 			each(Event{Raw: part, Oversized: true})
@@ -141,13 +152,13 @@ func (s *Scanner) parse(raw []byte) Event {
 		s.begun = true
 		lines = bytes.TrimPrefix(lines, byteOrderMark)
 	}
-	several := false
-	for len(lines) > 0 {
-		line := lines
-		if at := lineBreak(lines); at >= 0 {
-			line, lines = lines[:at], lines[at+1:] // the \n of \r\n makes an empty line, which says nothing
+	several, breaks := false, lineBreaks{}
+	for i := 0; i < len(lines); {
+		line := lines[i:]
+		if at := breaks.next(lines, i); at >= 0 {
+			line, i = lines[i:at], at+1 // the \n of \r\n makes an empty line, which says nothing
 		} else {
-			lines = nil
+			i = len(lines)
 		}
 		name, value, _ := bytes.Cut(line, []byte{':'})
 		if len(value) > 0 && value[0] == ' ' {

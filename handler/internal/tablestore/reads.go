@@ -87,8 +87,10 @@ func samePage(a, b ledger.Page) bool {
 // collect reads a page and tells of how many answers it is made. An answer may
 // be empty and yet not be the last.
 func (s *Store) collect(ctx context.Context, partition, from, end string, limit int) (page ledger.Page, segments int, err error) {
-	top := min(limit+1, ledger.PageMax)                                                                                   // one more shows where to go on
-	options := &aztables.ListEntitiesOptions{Filter: to.Ptr(filter(partition, "ge", from, end)), Top: to.Ptr(int32(top))} //nolint:gosec // at most PageMax
+	options := &aztables.ListEntitiesOptions{
+		Filter: to.Ptr(filter(partition, "ge", from, end)),
+		Top:    to.Ptr(int32(min(limit+1, ledger.PageMax))), //nolint:gosec // one more shows where to go on
+	}
 	for pager := s.client.NewListEntitiesPager(options); pager.More(); {
 		if segments++; segments > segmentsMax {
 			return page, segments, fmt.Errorf("more than %d answers for one page", segmentsMax)

@@ -38,7 +38,7 @@ func (s *Store) Apply(ctx context.Context, partition string, ops []ledger.Op) ([
 	ctx, cancel := context.WithTimeout(ctx, s.tryTimeout)
 	defer cancel()
 	_, err := s.client.SubmitTransaction(ctx, actions, nil)
-	var got *transactionAnswer
+	var got *answerError
 	switch {
 	case errors.As(err, &got):
 		return got.read(ops)
@@ -83,17 +83,18 @@ func (transactionAnswers) Do(request *policy.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, &transactionAnswer{response.StatusCode, response.Header.Get("Content-Type"), body}
+	return nil, &answerError{response.StatusCode, response.Header.Get("Content-Type"), body}
 }
 
-// transactionAnswer is what the service said to a transaction.
-type transactionAnswer struct {
+// answerError is what the service said to a transaction. It is an error only to
+// the SDK.
+type answerError struct {
 	status      int
 	contentType string
 	body        []byte
 }
 
-func (*transactionAnswer) Error() string { return "the answer of a transaction" }
+func (*answerError) Error() string { return "the answer of a transaction" }
 
 // errMangled means that an answer is not one of the two that a transaction has.
 var errMangled = errors.New("the answer of the transaction cannot be read")
@@ -108,7 +109,7 @@ type part struct {
 // read tells the outcome. There are two: each operation has its own success, or
 // one part is the failure of all. Whatever else it is, even if only a byte of
 // the end is missing, is unknown.
-func (a *transactionAnswer) read(ops []ledger.Op) ([]string, error) {
+func (a *answerError) read(ops []ledger.Op) ([]string, error) {
 	if a.status != http.StatusAccepted {
 		code, _ := failureOf(a.body)
 		return nil, fmt.Errorf("transaction: %w: HTTP status %d %s", ledger.ErrUnavailable, a.status, code)
@@ -140,7 +141,7 @@ func (a *transactionAnswer) read(ops []ledger.Op) ([]string, error) {
 
 // parts takes the body apart: a multipart of one part, which is a multipart of
 // one HTTP answer for each operation.
-func (a *transactionAnswer) parts() (parts []part, err error) {
+func (a *answerError) parts() (parts []part, err error) {
 	outer, err := multipartOf(a.contentType, bytes.NewReader(a.body))
 	if err != nil {
 		return nil, err
@@ -168,7 +169,7 @@ func (a *transactionAnswer) parts() (parts []part, err error) {
 			return nil, errors.New("too many parts")
 		}
 	}
-	if _, err := outer.NextRawPart(); err != io.EOF { //nolint:errorlint // see above
+	if _, err := outer.NextRawPart(); err != io.EOF {
 		return nil, fmt.Errorf("after the last part: %w", err)
 	}
 	return parts, nil
@@ -183,8 +184,7 @@ func multipartOf(contentType string, r io.Reader) (*multipart.Reader, error) {
 }
 
 func readPart(r io.Reader) (p part, err error) {
-	buffered := bufio.NewReader(r)
-	response, err := http.ReadResponse(buffered, nil)
+	response, err := http.ReadResponse(bufio.NewReader(r), nil)
 	if err != nil {
 		return p, err
 	}
@@ -193,8 +193,7 @@ func readPart(r io.Reader) (p part, err error) {
 		return p, err
 	}
 	p.status, p.etag = response.StatusCode, response.Header.Get("ETag")
-	_, err = io.Copy(io.Discard, buffered) // to the boundary: a missing one must be noticed
-	return p, err
+	return p, nil
 }
 
 // failure makes an error of the one part of a failed transaction. It is a

@@ -2,125 +2,219 @@ package usage
 
 import (
 	"bytes"
-	"encoding/json"
+	"strings"
+
+	"github.com/costgate/costgate/handler/internal/jsonscan"
 )
 
-// Stream reads the events of a streamed answer. Of ordinary events it looks
-// only at a few bytes, unless it gathers the text.
+// earlyEvents is how many events at the beginning of a stream are looked into:
+// they bring the model and the id. The first of Azure's has neither.
+const earlyEvents = 3
+
+// Stream learns from the events of a streamed answer. It looks only into those
+// that can matter, unless text is to be gathered. The zero value is ready; set
+// GatherText before the first event.
 type Stream struct {
+	// GatherText makes it look into every event and gather the output.
 	GatherText bool
 
-	answer Answer
-	events int
-	calls  map[[2]int]int
+	reading reading
+	events  int
+	large   *jsonscan.Walker // in an event of which only pieces come
 }
 
-const eventsRead = 3 // events from the beginning that are always read: they name the model
-
-var (
-	markUsage     = []byte(`"usage"`)
-	markNullUsage = []byte(`"usage":null`)
-	markFinish    = []byte(`"finish_reason":"`)
-	markFilter    = []byte(`content_filter`)
-	markError     = []byte(`"error"`)
-	markTerminal  = []byte(`"type":"response.`)
-	done          = []byte("[DONE]")
-)
-
-// Event reads one event. It tells whether the event is a chunk that has nothing
-// but usage: such a chunk was asked for by stream_options.include_usage.
+// Event takes one event: its name, which may be empty, and its data. usageOnly
+// tells that it is the chunk of chat or completions that comes because
+// stream_options asked for usage, and has nothing else: choices is an empty
+// array and usage is an object. The opening chunk with the prompt's filter
+// results is none. The slices are not kept.
 func (s *Stream) Event(name, data []byte) (usageOnly bool) {
-	if data == nil {
+	s.large = nil
+	data = bytes.TrimSpace(data)
+	if len(data) == 0 {
 		return false
+	}
+	if string(data) == "[DONE]" {
+		s.reading.Finished = true
+		return false
+	}
+	if len(name) == 0 {
+		name = typeOf(data)
 	}
 	s.events++
-	if bytes.Equal(data, done) {
-		s.answer.Finished = true
-		return false
-	}
-	if kind, ok := responsesEvent(name, data); ok {
-		s.response(kind, data)
-		return false
-	}
-	reads := s.GatherText || s.events <= eventsRead || bytes.Contains(data, markFinish) || bytes.Contains(data, markError) ||
-		bytes.Contains(data, markUsage) && !bytes.Contains(data, markNullUsage)
-	if !reads {
-		return false
-	}
-	var w wire
-	if err := json.Unmarshal(data, &w); err != nil && w.Usage == nil {
-		return false
-	}
-	s.answer.take(&w)
-	if s.GatherText {
-		s.gather(&w)
-	}
-	return w.Choices != nil && len(w.Choices) == 0 && len(w.Usage) > 0 && w.Usage[0] == '{'
-}
-
-func (s *Stream) gather(w *wire) {
-	if s.calls == nil {
-		s.calls = map[[2]int]int{}
-	}
-	for _, c := range w.Choices {
-		s.answer.gatherText(c.Text)
-		s.answer.gatherMessage(c.Delta, s.calls, c.Index)
-	}
-}
-
-// responsesEvent tells whether an event is one of the Responses API, and which.
-func responsesEvent(name, data []byte) (kind []byte, ok bool) {
-	if bytes.HasPrefix(name, []byte("response.")) {
-		return name[len("response."):], true
-	}
-	if at := bytes.Index(data, markTerminal); at >= 0 && at < 64 { // the type stands first
-		kind = data[at+len(markTerminal):]
-		if end := bytes.IndexByte(kind, '"'); end >= 0 {
-			return kind[:end], true
+	if !s.matters(name, data) {
+		if !isResponses(name) || bytes.HasSuffix(name, deltaSuffix) {
+			s.reading.Deltas++
 		}
+		return false
 	}
-	return nil, false
+	r := &s.reading
+	r.gather = s.GatherText
+	if err := r.document(data); err != nil {
+		w := newEventWalker()
+		_, _ = w.Write(data)
+		s.outline(w)
+		r.Finished = r.Finished || isTerminal(name)
+		return false
+	}
+	r.event()
+	r.Finished = r.Finished || isTerminal(name)
+	return r.chunk.usage && r.chunk.noChoices && !r.chunk.other && r.chunk.kind == ""
 }
 
-// response reads an event of the Responses API. Only the first and the last
-// ones have the response object.
-func (s *Stream) response(kind, data []byte) {
-	switch string(kind) {
-	case "created", "in_progress", "queued", "completed", "incomplete", "failed":
-		var w struct {
-			Response wire `json:"response"`
+// Oversized takes a piece of an event that is too large to be held: the last
+// event of a response repeats the whole output. Consecutive pieces belong
+// together; their output is not gathered.
+func (s *Stream) Oversized(piece []byte) {
+	for len(piece) > 0 {
+		if s.large == nil {
+			at := bytes.IndexByte(piece, '{') // neither the names nor the line ends before it have one
+			if at < 0 {
+				return
+			}
+			piece = piece[at:]
+			s.large = newEventWalker()
+			s.events++
 		}
-		if err := json.Unmarshal(data, &w); err != nil && w.Response.Usage == nil {
+		piece = piece[s.large.Take(piece):]
+		switch {
+		case s.large.Done():
+			s.outline(s.large)
+			s.large = nil
+		case s.large.Broken(): // what follows cannot be told from strings in it
 			return
 		}
-		s.answer.take(&w.Response)
-		switch string(kind) {
-		case "completed", "incomplete", "failed":
-			s.answer.Finished = true
+	}
+}
+
+// Finished tells that nothing that counts can follow: [DONE] or the terminal
+// event of a response was seen.
+func (s *Stream) Finished() bool { return s.reading.Finished }
+
+// Answer is what was learnt up to now.
+func (s *Stream) Answer() Answer { return s.reading.answer() }
+
+func newEventWalker() *jsonscan.Walker {
+	keys := append([]string{"type"}, outline...)
+	for _, key := range outline {
+		keys = append(keys, "response."+key)
+	}
+	return jsonscan.NewWalker(memberBytesMax, keys...)
+}
+
+// outline reads what a walker kept of an event.
+func (s *Stream) outline(w *jsonscan.Walker) {
+	r := &s.reading
+	r.chunk = chunk{}
+	r.outline(w, "")
+	r.outline(w, "response.")
+	if raw, ok := w.Value("type"); ok {
+		name(jsonscan.Value{Kind: jsonscan.KindOf(raw), Raw: raw}, &r.chunk.kind)
+	}
+	r.event()
+}
+
+var (
+	usageKey        = []byte(`usage"`) // keys without their first quote: searching for what every key begins with is slow
+	finishKey       = []byte(`finish_reason"`)
+	errorKey        = []byte(`error"`)
+	typeHead        = []byte(`{"type":"`)
+	deltaSuffix     = []byte(".delta")
+	responsesPrefix = []byte("response.")
+)
+
+// matters tells whether an event is to be looked into. It may say yes without
+// need, for what it looks at may be anywhere in the event. A key in a text is
+// none: there its quotes are escaped.
+func (s *Stream) matters(name, data []byte) bool {
+	if s.GatherText || s.events <= earlyEvents {
+		return true
+	}
+	if isResponses(name) {
+		return isTerminal(name) || string(name) == "response.created"
+	}
+	return string(name) == "error" || has(data, usageKey, "{") || has(data, finishKey, `"`) || has(data, errorKey, `{"`)
+}
+
+// has tells whether a key stands in data with a value that begins with one of
+// the characters of first.
+func has(data, key []byte, first string) bool {
+	for from := 0; ; {
+		at := bytes.Index(data[from:], key)
+		if at < 0 {
+			return false
 		}
-	case "output_text.delta", "refusal.delta", "reasoning_summary_text.delta", "function_call_arguments.delta", "custom_tool_call_input.delta":
-		if s.GatherText {
-			var w struct {
-				Delta string `json:"delta"`
-			}
-			_ = json.Unmarshal(data, &w) // what cannot be read is left out
-			s.answer.gatherText(w.Delta)
+		at += from
+		from = at + len(key)
+		if at == 0 || data[at-1] != '"' {
+			continue
 		}
-	case "output_item.added":
-		if s.GatherText {
-			var w struct {
-				Item wireItem `json:"item"`
-			}
-			_ = json.Unmarshal(data, &w) // what cannot be read is left out
-			if w.Item.Name != "" {
-				s.answer.gatherCall(wireFunction{Name: w.Item.Name}, nil, [2]int{})
-			}
+		rest := bytes.TrimLeft(data[from:], " \t\r\n")
+		if len(rest) == 0 || rest[0] != ':' {
+			continue
+		}
+		if rest = bytes.TrimLeft(rest[1:], " \t\r\n"); len(rest) > 0 && strings.IndexByte(first, rest[0]) >= 0 {
+			return true
 		}
 	}
 }
 
-// Finished tells whether the end of the stream was seen.
-func (s *Stream) Finished() bool { return s.answer.Finished }
+// typeOf is the type that an event says it has, if it says so first.
+func typeOf(data []byte) []byte {
+	rest, ok := bytes.CutPrefix(data, typeHead)
+	if !ok {
+		return nil
+	}
+	kind, _, _ := bytes.Cut(rest[:min(len(rest), NameBytesMax)], []byte{'"'})
+	return kind
+}
 
-// Answer is what was learnt so far.
-func (s *Stream) Answer() Answer { return s.answer }
+func isResponses(name []byte) bool { return bytes.HasPrefix(name, responsesPrefix) }
+
+func isTerminal(name []byte) bool {
+	switch string(name) {
+	case "response.completed", "response.incomplete", "response.failed":
+		return true
+	}
+	return false
+}
+
+// event closes the reading of an event of responses; of chat and completions
+// there is nothing left to do.
+func (r *reading) event() {
+	kind := r.chunk.kind
+	switch {
+	case kind == "":
+	case isTerminal([]byte(kind)):
+		r.Finished = true
+	case kind == "error":
+		if r.ErrorCode == "" {
+			r.ErrorCode = kind
+			if r.chunk.code != "" {
+				r.ErrorCode = r.chunk.code
+			}
+			r.Filtered = r.Filtered || r.ErrorCode == "content_filter"
+		}
+	case kind == "response.output_item.added":
+		if r.gather && isCall(itemKind(r.chunk.item)) {
+			r.output.function(callKey{responsesChoice, r.chunk.index}, r.chunk.item)
+		}
+	case strings.HasSuffix(kind, ".delta"):
+		r.Deltas++
+		if r.gather {
+			r.delta(kind)
+		}
+	}
+}
+
+// delta gathers a piece of a response's output. What it does not know is taken
+// for text: too much is the safe side.
+func (r *reading) delta(kind string) {
+	switch kind {
+	case "response.function_call_arguments.delta", "response.custom_tool_call_input.delta", "response.mcp_call_arguments.delta":
+		r.output.argue(callKey{responsesChoice, r.chunk.index}, r.chunk.delta)
+	case "response.audio.delta": // sound, in base64
+	default:
+		r.output.say(0, r.chunk.delta)
+	}
+}

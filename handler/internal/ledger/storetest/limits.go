@@ -46,7 +46,9 @@ var limitTests = []contractTest{
 		s.invalid("more", ledger.Op{Kind: ledger.Insert, Entity: e})
 	}},
 	{"a property has a name that every store takes", func(s *suite) {
-		for _, name := range []string{"", "n", "9", "A-b", "A_b", "Ä", "odata.etag", "A@odata.type", "PartitionKey", "RowKey", "Timestamp", "A" + strings.Repeat("b", 64)} {
+		for _, name := range []string{
+			"", "n", "9", "A-b", "A_b", "Ä", "odata.etag", "A@odata.type", "PartitionKey", "RowKey", "Timestamp", "A" + strings.Repeat("b", 64),
+		} {
 			s.invalid("int "+name, ledger.Op{Kind: ledger.Insert, Entity: ledger.Entity{Row: "a", Ints: map[string]int64{name: 1}}})
 			s.invalid("text "+name, ledger.Op{Kind: ledger.Insert, Entity: ledger.Entity{Row: "a", Texts: map[string]string{name: "x"}}})
 		}

@@ -30,7 +30,7 @@ import (
 // The account that every Azurite has; the key is no secret.
 const (
 	Account = "devstoreaccount1"
-	Key     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==" //nolint:gosec // published
+	Key     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
 
 const (
@@ -39,7 +39,7 @@ const (
 )
 
 // ErrAbsent means that Azurite is not installed.
-var ErrAbsent = errors.New("Azurite is not installed: make deps") //nolint:staticcheck,revive // a name begins it
+var ErrAbsent = errors.New("no Azurite here: make deps")
 
 // preload ends the process with its parent, and says which free port it got.
 const preload = `data:text/javascript,
@@ -90,7 +90,7 @@ func Launch(path string) (*Process, error) {
 		}
 		path = filepath.Join(root, filepath.FromSlash(script))
 	}
-	if _, err := os.Stat(path); err != nil {
+	if _, err := os.Stat(path); err != nil { //nolint:gosec // the tester names it
 		return nil, fmt.Errorf("%w (%w)", ErrAbsent, err)
 	}
 	command := exec.Command("node", "--import", preload, path, //nolint:gosec // the tests' own emulator
@@ -128,7 +128,7 @@ func (p *Process) ready(stdout io.Reader) error {
 		}
 	}
 	if p.Port == 0 {
-		return fmt.Errorf("Azurite ended, or gave no port within %v", startTimeMax) //nolint:staticcheck,revive // a name begins it
+		return fmt.Errorf("no port of Azurite: it ended, or took more than %v", startTimeMax)
 	}
 	go func() { _, _ = io.Copy(io.Discard, stdout) }()
 	return p.answers()

@@ -1,0 +1,180 @@
+package admin
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/costgate/costgate/handler/internal/ledger"
+	"github.com/costgate/costgate/handler/internal/money"
+	"github.com/costgate/costgate/handler/internal/quota"
+	"github.com/costgate/costgate/handler/internal/usage"
+)
+
+// product makes a new product of a Create.
+func (c *change) product(id string, key quota.Key, now time.Time) (*quota.Product, error) {
+	switch {
+	case c.name == nil:
+		return nil, invalid("productName", "A new product needs \"productName\".")
+	case c.amount == nil:
+		return nil, invalid("amount", "A new product needs \"amount\", its budget for each period.")
+	}
+	p := &quota.Product{
+		ID: id, Name: *c.name, Keys: []quota.Key{key}, Unit: quota.UnitUSD, CreatedAt: now.UTC(),
+		Period: quota.PeriodMonth, TimeZone: "UTC", Enforcement: quota.EnforceHard, Durability: quota.DurabilityStrict,
+		Disconnect: quota.DisconnectDrain, UnknownPrice: quota.UnknownReject, BudgetName: *c.name,
+		BudgetAlerts: []quota.AlertStep{{AtPPM: money.PPM, Do: "stop"}}, NotifyAtPPM: []int64{500_000, 800_000, 900_000, money.PPM},
+	}
+	if c.limitOnCost != nil && !*c.limitOnCost {
+		p.Unit = quota.UnitTokens
+	}
+	amount, failed := amountIn("amount", *c.amount, p.Unit)
+	if failed != nil {
+		return nil, failed
+	}
+	p.Budget, p.Created = amount, amount
+	set(&p.Period, c.period)
+	set(&p.TimeZone, c.timeZone)
+	c.settings(p)
+	return p, nil
+}
+
+func set[T any](to, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+// settings sets what has no other consequence.
+func (c *change) settings(p *quota.Product) {
+	set(&p.Enforcement, c.enforcement)
+	set(&p.Durability, c.durability)
+	set(&p.Models, c.models)
+	set(&p.MaxOutputTokens, c.maxOutputTokens)
+	set(&p.Disconnect, c.disconnect)
+	set(&p.UnknownPrice, c.unknownPrice)
+	set(&p.BudgetName, c.budgetName)
+	set(&p.RequestsPerMinute, c.requestsPerMinute)
+	set(&p.TokensPerMinute, c.tokensPerMinute)
+	set(&p.MaxParallel, c.maxParallel)
+	set(&p.BudgetAlerts, c.budgetAlerts)
+	set(&p.NotifyAtPPM, c.notifyAt)
+	if c.tags != nil {
+		p.Tags = maps.Clone(*c.tags)
+	}
+}
+
+// apply changes a product that exists.
+func (c *change) apply(d *ledger.Draft, now time.Time) error {
+	p := d.Product
+	if c.limitOnCost != nil && *c.limitOnCost != (p.Unit == quota.UnitUSD) {
+		return conflict("rateLimitOnCost", "A product counts in dollars or in tokens for good. Create another product.")
+	}
+	if c.amount != nil {
+		amount, failed := amountIn("amount", *c.amount, p.Unit)
+		if failed != nil {
+			return failed
+		}
+		p.Budget, d.Account.Budget = amount, amount
+	}
+	set(&p.Name, c.name)
+	c.settings(p)
+	if failed := c.applyPeriod(d); failed != nil {
+		return failed
+	}
+	if failed := c.applyKeys(d, now); failed != nil {
+		return failed
+	}
+	c.applyState(d, now)
+	return c.applyDeposit(d)
+}
+
+// applyPeriod: a change counts from the next period.
+func (c *change) applyPeriod(d *ledger.Draft) error {
+	p := d.Product
+	kind, zone := p.Period, p.TimeZone
+	set(&kind, c.period)
+	set(&zone, c.timeZone)
+	if c.period == nil && c.timeZone == nil {
+		return nil
+	}
+	if kind == p.Period && zone == p.TimeZone {
+		p.NextPeriod = nil
+		return nil
+	}
+	if d.Account.End.IsZero() {
+		return conflict("period", "The period \"total\" never ends, so no other can follow it. Create another product.")
+	}
+	p.NextPeriod = &quota.PeriodChange{From: d.Account.End, Period: kind, TimeZone: zone}
+	return nil
+}
+
+func (c *change) applyKeys(d *ledger.Draft, now time.Time) error {
+	p := d.Product
+	if c.revokeKey != nil {
+		hash := quota.HashKey(*c.revokeKey)
+		i := slices.IndexFunc(p.Keys, func(k quota.Key) bool { return k.Hash == hash || k.ID == *c.revokeKey })
+		if i < 0 {
+			return invalid("revokeKey", "The product has no such key. Its keys are %s.", strings.Join(keyIDs(p), ", "))
+		}
+		d.RevokeKey = p.Keys[i].Hash
+		p.Keys = slices.Delete(p.Keys, i, i+1)
+	}
+	if c.addKey != nil {
+		key := keyOf(*c.addKey, now)
+		if _, has := p.KeyByHash(key.Hash); has {
+			return nil
+		}
+		if len(p.Keys) >= ledger.KeysPerProductMax {
+			return conflict("addKey", "The product has %d keys, the most that it can have. Revoke one first.", ledger.KeysPerProductMax)
+		}
+		p.Keys = append(p.Keys, key)
+		d.AddKey = key.Hash
+	}
+	return nil
+}
+
+func keyIDs(p *quota.Product) []string {
+	ids := make([]string, len(p.Keys))
+	for i, k := range p.Keys {
+		ids[i] = k.ID
+	}
+	return ids
+}
+
+func (c *change) applyState(d *ledger.Draft, now time.Time) {
+	if c.state == nil {
+		return
+	}
+	_, stopped := d.Product.Stopped(now)
+	switch {
+	case *c.state == "stopped" && !stopped:
+		d.Product.Stop = &quota.Stop{Reason: "an operator stopped it", By: "configure", Since: now.UTC()}
+		d.Records = append(d.Records, usage.Record{Kind: usage.KindStop})
+	case *c.state == "open" && stopped:
+		d.Product.Stop = nil
+		d.Records = append(d.Records, usage.Record{Kind: usage.KindLift})
+	}
+}
+
+// applyDeposit adds to the running period's budget only.
+func (c *change) applyDeposit(d *ledger.Draft) error {
+	if c.deposit == nil {
+		return nil
+	}
+	amount, failed := amountIn("deposit", *c.deposit, d.Product.Unit)
+	if failed != nil {
+		return failed
+	}
+	if amount == 0 {
+		return invalid("deposit", "\"deposit\" must be above 0.")
+	}
+	if d.Account.Budget > (1<<63-1)-amount {
+		return invalid("deposit", "%v", fmt.Sprintf("\"deposit\" would take the budget out of range: %v.", money.ErrRange))
+	}
+	d.Account.Budget += amount
+	d.Records = append(d.Records, usage.Record{Kind: usage.KindDeposit, Charge: usage.Of(-amount)})
+	return nil
+}

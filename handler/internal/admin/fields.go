@@ -1,0 +1,429 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/costgate/costgate/handler/internal/jsonscan"
+	"github.com/costgate/costgate/handler/internal/money"
+	"github.com/costgate/costgate/handler/internal/quota"
+)
+
+// Limits of a product's settings.
+const (
+	NameRunesMax     = 128
+	TagsMax          = 50
+	TagKeyRunesMax   = 64
+	TagValueRunesMax = 256
+	ModelsMax        = 100
+	ModelRunesMax    = 128
+	StepsMax         = 20
+	OutputTokensMax  = 1_000_000
+	RateMax          = 1_000_000_000
+	keyBytesMin      = 16
+	keyBytesMax      = 256
+	shareMax         = 10 * money.PPM // of a budget
+)
+
+// change is what a Create or a Configure names. A nil field is not named.
+type change struct {
+	subscriptionKey   *string
+	name              *string
+	amount            *string // decimal text; its unit is known later
+	limitOnCost       *bool
+	period            *quota.PeriodKind
+	timeZone          *string
+	enforcement       *quota.Enforcement
+	durability        *quota.Durability
+	models            *[]string
+	maxOutputTokens   *int64
+	disconnect        *quota.Disconnect
+	unknownPrice      *quota.UnknownPrice
+	budgetName        *string
+	tags              *map[string]string
+	requestsPerMinute *int64
+	tokensPerMinute   *int64
+	maxParallel       *int64
+	budgetAlerts      *[]quota.AlertStep
+	notifyAt          *[]int64
+
+	// Of Configure only.
+	state     *string
+	deposit   *string
+	addKey    *string // empty: make one
+	revokeKey *string
+}
+
+var commonFields = []string{
+	"productName", "amount", "rateLimitOnCost", "period", "timeZone", "enforcement", "durability", "models", "maxOutputTokens",
+	"disconnect", "unknownPrice", "budgetName", "tags", "requestsPerMinute", "tokensPerMinute", "maxParallel", "budgetAlerts", "notifyAt",
+}
+
+var (
+	createFields    = append([]string{"subscriptionKey"}, commonFields...)
+	configureFields = append([]string{"state", "deposit", "addKey", "revokeKey"}, commonFields...)
+)
+
+// readFields reads a body whose members must be known ones, in any letter case,
+// each once.
+func readFields(body []byte, known []string, take func(field string, raw []byte) *problem) error {
+	var unknown []string
+	seen := map[string]bool{}
+	var first *problem
+	err := jsonscan.Object(body, func(key []byte, v jsonscan.Value) error {
+		i := slices.IndexFunc(known, func(f string) bool { return strings.EqualFold(f, string(key)) })
+		if i < 0 {
+			unknown = append(unknown, string(key))
+			return nil
+		}
+		field := known[i]
+		if seen[field] {
+			return invalid(field, "The field %q is there twice. Send it once.", field)
+		}
+		seen[field] = true
+		if p := take(field, v.Raw); p != nil && first == nil {
+			first = p
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		if p, ok := err.(*problem); ok { //nolint:errorlint // it is returned as it is
+			return p
+		}
+		return invalid("", "The body is not a JSON object: %v.", err)
+	case len(unknown) > 0:
+		p := invalid(unknown[0], "Unknown fields: %s. Known are: %s.", strings.Join(unknown, ", "), strings.Join(known, ", "))
+		p.Fields = unknown
+		return p
+	case first != nil:
+		return first
+	}
+	return nil
+}
+
+func readChange(body []byte, known []string) (*change, error) {
+	c := new(change)
+	return c, readFields(body, known, func(field string, raw []byte) *problem { return c.take(field, raw) })
+}
+
+func (c *change) take(field string, raw []byte) *problem {
+	if jsonscan.IsNull(raw) {
+		return c.takeNull(field)
+	}
+	switch field {
+	case "subscriptionKey":
+		return takeKey(field, raw, &c.subscriptionKey)
+	case "productName":
+		return takeName(field, raw, &c.name)
+	case "budgetName":
+		return takeName(field, raw, &c.budgetName)
+	case "amount":
+		return takeDecimal(field, raw, &c.amount)
+	case "deposit":
+		return takeDecimal(field, raw, &c.deposit)
+	case "rateLimitOnCost":
+		b, ok := jsonscan.Bool(raw)
+		if !ok {
+			return invalid(field, "%q must be true or false.", field)
+		}
+		c.limitOnCost = &b
+	case "period":
+		return takeOne(field, raw, &c.period, quota.PeriodMonth, quota.PeriodDay, quota.PeriodWeek, quota.PeriodTotal)
+	case "timeZone":
+		return c.takeZone(raw)
+	case "enforcement":
+		return takeOne(field, raw, &c.enforcement, quota.EnforceHard, quota.EnforceSoft)
+	case "durability":
+		return takeOne(field, raw, &c.durability, quota.DurabilityStrict, quota.DurabilityOverlap)
+	case "disconnect":
+		return takeOne(field, raw, &c.disconnect, quota.DisconnectDrain, quota.DisconnectCancel)
+	case "unknownPrice":
+		return takeOne(field, raw, &c.unknownPrice, quota.UnknownReject, quota.UnknownMax)
+	case "state":
+		return takeOne(field, raw, &c.state, "open", "stopped")
+	case "maxOutputTokens":
+		return takeCount(field, raw, OutputTokensMax, &c.maxOutputTokens)
+	case "requestsPerMinute":
+		return takeCount(field, raw, RateMax, &c.requestsPerMinute)
+	case "tokensPerMinute":
+		return takeCount(field, raw, RateMax, &c.tokensPerMinute)
+	case "maxParallel":
+		return takeCount(field, raw, RateMax, &c.maxParallel)
+	case "models":
+		return c.takeModels(raw)
+	case "tags":
+		return c.takeTags(raw)
+	case "budgetAlerts":
+		return c.takeAlerts(raw)
+	case "notifyAt":
+		return c.takeNotify(raw)
+	case "addKey":
+		return c.takeAddKey(raw)
+	case "revokeKey":
+		s, ok := jsonscan.String(raw)
+		if !ok || s == "" || len(s) > keyBytesMax {
+			return invalid(field, "%q must be one of the product's keys, or the id of one.", field)
+		}
+		c.revokeKey = &s
+	}
+	return nil
+}
+
+// takeNull: null takes a limit away, and is as good as not there elsewhere.
+func (c *change) takeNull(field string) *problem {
+	zero := func() *int64 { return new(int64) }
+	switch field {
+	case "maxOutputTokens":
+		c.maxOutputTokens = zero()
+	case "requestsPerMinute":
+		c.requestsPerMinute = zero()
+	case "tokensPerMinute":
+		c.tokensPerMinute = zero()
+	case "maxParallel":
+		c.maxParallel = zero()
+	case "models":
+		c.models = new([]string)
+	case "tags":
+		c.tags = &map[string]string{}
+	}
+	return nil
+}
+
+func validKey(field, key string) *problem {
+	if len(key) < keyBytesMin || len(key) > keyBytesMax {
+		return invalid(field, "%q has %d characters; a key has %d to %d.", field, len(key), keyBytesMin, keyBytesMax)
+	}
+	if strings.HasPrefix(key, quota.ProductPrefix) {
+		return invalid(field, "%q begins with %q, as product ids do; choose another key.", field, quota.ProductPrefix)
+	}
+	for i := range len(key) {
+		switch c := key[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '~', c == '-':
+		default:
+			return invalid(field, "%q may have letters, digits and . _ ~ - only.", field)
+		}
+	}
+	return nil
+}
+
+func takeKey(field string, raw []byte, into **string) *problem {
+	s, ok := jsonscan.String(raw)
+	if !ok {
+		return invalid(field, "%q must be a string.", field)
+	}
+	if p := validKey(field, s); p != nil {
+		return p
+	}
+	*into = &s
+	return nil
+}
+
+func (c *change) takeAddKey(raw []byte) *problem {
+	if b, ok := jsonscan.Bool(raw); ok {
+		if !b {
+			return nil
+		}
+		c.addKey = new(string)
+		return nil
+	}
+	return takeKey("addKey", raw, &c.addKey)
+}
+
+// readableText checks a text that people read.
+func readableText(field, s string, most int) *problem {
+	n := 0
+	for _, r := range s {
+		if n++; n > most {
+			return invalid(field, "%q may have %d characters at most.", field, most)
+		}
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+			return invalid(field, "%q has a control character.", field)
+		}
+	}
+	if strings.TrimSpace(s) == "" {
+		return invalid(field, "%q must not be empty.", field)
+	}
+	return nil
+}
+
+func takeName(field string, raw []byte, into **string) *problem {
+	s, ok := jsonscan.String(raw)
+	if !ok {
+		return invalid(field, "%q must be a string.", field)
+	}
+	if p := readableText(field, s, NameRunesMax); p != nil {
+		return p
+	}
+	*into = &s
+	return nil
+}
+
+// takeDecimal takes the text of a decimal number, sent as a string or a number.
+func takeDecimal(field string, raw []byte, into **string) *problem {
+	s, ok := jsonscan.String(raw)
+	if !ok {
+		s = string(raw)
+	}
+	s = strings.TrimSpace(s)
+	n, err := money.ParseNano(s)
+	if err != nil && len(s) > 19 {
+		return invalid(field, "%q is %v.", field, err)
+	}
+	if err != nil {
+		if _, intErr := strconv.ParseInt(s, 10, 64); intErr != nil {
+			return invalid(field, "%q is %v.", field, err)
+		}
+	}
+	if n < 0 || strings.HasPrefix(s, "-") {
+		return invalid(field, "%q must not be negative.", field)
+	}
+	*into = &s
+	return nil
+}
+
+func takeOne[T ~string](field string, raw []byte, into **T, values ...T) *problem {
+	s, ok := jsonscan.String(raw)
+	for _, v := range values {
+		if ok && strings.EqualFold(s, string(v)) {
+			*into = &v
+			return nil
+		}
+	}
+	names := make([]string, len(values))
+	for i, v := range values {
+		names[i] = strconv.Quote(string(v))
+	}
+	return invalid(field, "%q must be %s.", field, strings.Join(names, " or "))
+}
+
+func takeCount(field string, raw []byte, most int64, into **int64) *problem {
+	n, ok := jsonscan.Int(raw)
+	if !ok || n < 1 || n > most {
+		return invalid(field, "%q must be an integer from 1 to %d, or null for none.", field, most)
+	}
+	*into = &n
+	return nil
+}
+
+func (c *change) takeZone(raw []byte) *problem {
+	s, ok := jsonscan.String(raw)
+	if _, err := time.LoadLocation(s); !ok || err != nil || s == "" || s == "Local" {
+		return invalid("timeZone", "\"timeZone\" must be an IANA name such as \"Europe/Berlin\" or \"UTC\".")
+	}
+	c.timeZone = &s
+	return nil
+}
+
+func (c *change) takeModels(raw []byte) *problem {
+	var models []string
+	if json.Unmarshal(raw, &models) != nil || len(models) > ModelsMax {
+		return invalid("models", "\"models\" must be an array of at most %d model names.", ModelsMax)
+	}
+	for i, m := range models {
+		if p := readableText(fmt.Sprintf("models[%d]", i), m, ModelRunesMax); p != nil {
+			return p
+		}
+	}
+	c.models = &models
+	return nil
+}
+
+func (c *change) takeTags(raw []byte) *problem {
+	tags := map[string]string{}
+	if json.Unmarshal(raw, &tags) != nil || len(tags) > TagsMax {
+		return invalid("tags", "\"tags\" must be an object of at most %d strings.", TagsMax)
+	}
+	for key, value := range tags {
+		if p := readableText("tags."+key, key, TagKeyRunesMax); p != nil {
+			return p
+		}
+		if p := readableText("tags."+key, value+".", TagValueRunesMax+1); p != nil { // an empty value is fine
+			return p
+		}
+	}
+	c.tags = &tags
+	return nil
+}
+
+// share reads a share of a budget as parts per million, exactly.
+func share(field string, raw []byte) (int64, *problem) {
+	n, err := money.ParseNano(string(raw))
+	ppm := int64(n) / (money.NanoPerUSD / money.PPM)
+	if err != nil || ppm*(money.NanoPerUSD/money.PPM) != int64(n) || ppm <= 0 || ppm > shareMax {
+		return 0, invalid(field, "%q must be a number above 0 and up to 10 with at most 6 decimals, such as 0.8.", field)
+	}
+	return ppm, nil
+}
+
+func (c *change) takeAlerts(raw []byte) *problem {
+	var elements []json.RawMessage
+	if json.Unmarshal(raw, &elements) != nil || len(elements) > StepsMax {
+		return invalid("budgetAlerts", "\"budgetAlerts\" must be an array of at most %d steps such as {\"at\":1.0,\"do\":\"stop\"}.", StepsMax)
+	}
+	steps := []quota.AlertStep{}
+	for i, element := range elements {
+		step, field := quota.AlertStep{}, fmt.Sprintf("budgetAlerts[%d]", i)
+		err := readFields(element, []string{"at", "do"}, func(name string, raw []byte) (p *problem) {
+			if name == "at" {
+				step.AtPPM, p = share(field+".at", raw)
+				return p
+			}
+			var do *string
+			if p := takeOne(field+".do", raw, &do, "stop", "notify", "throttle"); p != nil {
+				return p
+			}
+			step.Do = *do
+			return nil
+		})
+		if err != nil {
+			return err.(*problem) //nolint:errorlint,forcetypeassert // readFields returns nothing else
+		}
+		if step.AtPPM == 0 || step.Do == "" {
+			return invalid(field, "%q needs \"at\" and \"do\".", field)
+		}
+		steps = append(steps, step)
+	}
+	c.budgetAlerts = &steps
+	return nil
+}
+
+func (c *change) takeNotify(raw []byte) *problem {
+	var elements []json.RawMessage
+	if json.Unmarshal(raw, &elements) != nil || len(elements) > StepsMax {
+		return invalid("notifyAt", "\"notifyAt\" must be an array of at most %d shares such as 0.8.", StepsMax)
+	}
+	shares := []int64{}
+	for i, element := range elements {
+		ppm, p := share(fmt.Sprintf("notifyAt[%d]", i), element)
+		if p != nil {
+			return p
+		}
+		shares = append(shares, ppm)
+	}
+	slices.Sort(shares)
+	shares = slices.Compact(shares)
+	c.notifyAt = &shares
+	return nil
+}
+
+// amountIn reads a decimal text in a unit.
+func amountIn(field, text string, unit quota.Unit) (int64, *problem) {
+	if unit == quota.UnitTokens {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 {
+			return 0, invalid(field, "%q must be a whole number of tokens: the product's limit is on tokens.", field)
+		}
+		return n, nil
+	}
+	n, err := money.ParseNano(text)
+	if err != nil {
+		return 0, invalid(field, "%q is %v.", field, err)
+	}
+	return int64(n), nil
+}

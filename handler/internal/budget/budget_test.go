@@ -1,0 +1,198 @@
+package budget_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/costgate/costgate/handler/internal/budget"
+	"github.com/costgate/costgate/handler/internal/ledger"
+	"github.com/costgate/costgate/handler/internal/quota"
+	"github.com/costgate/costgate/handler/internal/testkit/memstore"
+)
+
+func TestParseAmount(t *testing.T) {
+	f := func(display, want string) {
+		t.Helper()
+		got := "unknown"
+		if a := budget.ParseAmount(display); a.Known {
+			got = a.Nano.String()
+		}
+		if got != want {
+			t.Errorf("%q: %s, want %s", display, got, want)
+		}
+	}
+	f("$11,111.00", "11111")
+	f("$1111.11", "1111.11")
+	f("1111.32", "1111.32")
+	f("100", "100")
+	f("0.8", "0.8")
+	f("$25.00", "25")
+	f("1.111,00 €", "1111")
+	f("€ 1.234.567,89", "1234567.89")
+	f("1 234,50 kr", "1234.5")
+	f("1\u202f234,50\u00a0€", "1234.5")
+	f("CHF 1'234.50", "1234.5")
+	f("¥1,000", "1000")
+	f("$1,000,000", "1000000")
+	f("R$ 5.000,00", "5000")
+	f("-$3.50", "-3.5")
+	f("₹1,00,000.00", "unknown") // groups of two
+	f("1.000", "unknown")        // one, or a thousand
+	f("0,123", "unknown")
+	f("", "unknown")
+	f("n/a", "unknown")
+	f("1.2.3,4,5", "unknown")
+	f("12a34", "unknown")
+	f("$", "unknown")
+	f(strings.Repeat("9", 30), "unknown")
+}
+
+func alert(kind, name, spent, fired string) string {
+	return fmt.Sprintf(`{"schemaId":"azureMonitorCommonAlertSchema","data":{"essentials":{"firedDateTime":%q,"severity":null,"news":[1]},
+		"alertContext":{"AlertData":{"ThresholdType":%q,"BudgetThreshold":"$50.00","NotificationThresholdAmount":"$25.00","BudgetName":%q,"SpentAmount":%q}}}}`,
+		fired, kind, name, spent)
+}
+
+const now = "2026-11-24T12:00:00Z"
+
+type fixture struct {
+	ledger  *ledger.Ledger
+	store   *memstore.Store
+	product *quota.Product
+	handler *budget.Handler
+}
+
+func newFixture(t *testing.T, steps []quota.AlertStep) *fixture {
+	t.Helper()
+	clock := func() time.Time { at, _ := time.Parse(time.RFC3339, now); return at }
+	f := &fixture{store: memstore.New(1, clock)}
+	f.ledger = ledger.New(f.store, ledger.Options{Instance: "t", Now: clock})
+	p, _, err := f.ledger.Create(t.Context(), quota.HashKey("k"), ledger.Once{}, func(id string, _ time.Time) (*quota.Product, error) {
+		return &quota.Product{ID: id, Name: "P", Unit: quota.UnitUSD, Budget: 1, Period: "day", TimeZone: "UTC", BudgetName: "Team-Budget", BudgetAlerts: steps}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.product, f.handler = p, budget.New(budget.Options{Ledger: f.ledger, Now: clock})
+	return f
+}
+
+func (f *fixture) post(body string) (int, string) {
+	w := httptest.NewRecorder()
+	f.handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/api/Quota/Budget", strings.NewReader(body)))
+	return w.Code, w.Body.String()
+}
+
+func (f *fixture) stop(t *testing.T) string {
+	t.Helper()
+	p, err := f.ledger.Find(t.Context(), f.product.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Stop == nil {
+		return ""
+	}
+	return p.Stop.Until.Format(time.RFC3339)
+}
+
+var stopAtFull = []quota.AlertStep{{AtPPM: 1_000_000, Do: "stop"}}
+
+func TestWhatStops(t *testing.T) {
+	f := func(steps []quota.AlertStep, body string, want string) {
+		t.Helper()
+		x := newFixture(t, steps)
+		if status, answer := x.post(body); status != 200 || answer != "true" {
+			t.Errorf("%s: %d %s", body, status, answer)
+		}
+		if got := x.stop(t); got != want {
+			t.Errorf("%s: stopped until %q, want %q", body, got, want)
+		}
+	}
+	const until = "2026-12-01T00:00:00Z"
+	f(stopAtFull, alert("Actual", "team-budget", "$50.00", now), until)
+	f(stopAtFull, alert("", "Team-Budget", "$11,111.00", now), until)
+	f(stopAtFull, alert("Actual", "Team-Budget", "$50.00", ""), until)
+	f(stopAtFull, alert("Actual", "Team-Budget", "$49.99", now), "")
+	f(stopAtFull, alert("Forecasted", "Team-Budget", "$50.00", now), "")
+	f(stopAtFull, alert("Actual", "Other-Budget", "$50.00", now), "")
+	f(stopAtFull, alert("Actual", "Team-Budget", "lots", now), "")
+	f(stopAtFull, alert("Actual", "Team-Budget", "$50.00", "2026-10-31T23:59:59Z"), "") // that month is over
+	f([]quota.AlertStep{{AtPPM: 800_000, Do: "notify"}}, alert("Actual", "Team-Budget", "$90.00", now), "")
+	f([]quota.AlertStep{{AtPPM: 800_000, Do: "stop"}}, alert("Actual", "Team-Budget", "$40.00", now), until)
+	f(stopAtFull, `{"schemaId":"AIP Budget Notification","data":{"SpendingAmount":"100","Budget":"50","BudgetName":"Team-Budget","NotificationThresholdAmount":"0.8"}}`, until)
+}
+
+func TestDuplicateDoesNotStopAgain(t *testing.T) {
+	x := newFixture(t, stopAtFull)
+	body := alert("Actual", "Team-Budget", "$50.00", now)
+	x.post(body)
+	_, _, err := x.ledger.Edit(t.Context(), x.product.ID, ledger.Once{}, func(d *ledger.Draft) error { d.Product.Stop = nil; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := x.post(body); status != 200 || x.stop(t) != "" {
+		t.Errorf("a repeated alert answers %d and stops again: %q", status, x.stop(t))
+	}
+	if status, _ := x.post(alert("Actual", "Team-Budget", "$60.00", "2026-11-24T12:00:01Z")); status != 200 || x.stop(t) == "" {
+		t.Errorf("a new alert must stop: %d %q", status, x.stop(t))
+	}
+}
+
+func TestBadAlerts(t *testing.T) {
+	x := newFixture(t, stopAtFull)
+	for _, body := range []string{``, `{`, `[]`, `{}`, `{"data":{}}`, `{"data":{"BudgetName":""}}`, `{"data":{"alertContext":{"AlertData":{}}}}`} {
+		if status, _ := x.post(body); status != 400 {
+			t.Errorf("%q: %d", body, status)
+		}
+	}
+	x.store.SetFaults(memstore.Faults{Down: true})
+	if status, _ := x.post(alert("Actual", "Team-Budget", "$50.00", now)); status != 503 {
+		t.Errorf("store down: %d", status)
+	}
+}
+
+// TestSamples reads Microsoft's samples. The reference data is not part of the
+// repository; COSTGATE_TESTDATA says where it is.
+func TestSamples(t *testing.T) {
+	dir := os.Getenv("COSTGATE_TESTDATA")
+	if dir == "" {
+		t.Skip("COSTGATE_TESTDATA is not set: the sample alerts are not here")
+	}
+	f := func(file, want string) {
+		t.Helper()
+		data, err := os.ReadFile(filepath.Join(dir, "host-and-budget", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := budget.Parse(data)
+		if got := fmt.Sprintf("%s %s %v %v", a.Kind, a.BudgetName, a.Budget.Nano, a.Spent.Nano); err != nil || got != want {
+			t.Errorf("%s: %s, %v; want %s", file, got, err, want)
+		}
+	}
+	f("budget-common-actual.json", "actual Test_actual_cost_budget 50 11111")
+	f("budget-common-forecasted.json", "forecasted Test_forcasted_budget 50 999.99")
+	f("budget-common-partial-field.json", "actual prodbilling 2 4")
+	f("budget-legacy-aip.json", "actual test-budgetName 10000 1111.32")
+	f("budget-legacy-aip-2018.json", "actual BudgetName 50 100")
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(alert("Actual", "b", "$1", now)))
+	f.Add([]byte(`{"data":{"BudgetName":"b","Budget":1,"SpendingAmount":null}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, err := budget.Parse(data)
+		if err != nil && !errors.Is(err, budget.ErrMalformed) {
+			t.Fatal(err)
+		}
+		if err == nil && strings.TrimSpace(a.BudgetName) == "" {
+			t.Fatal("an alert without a budget")
+		}
+	})
+}
