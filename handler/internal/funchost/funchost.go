@@ -59,7 +59,8 @@ var dropped = []string{
 // droppedPrefixes are the same by the beginning of their names. x-ms-token- are
 // the user tokens of the platform's own login.
 var droppedPrefixes = []string{
-	"proxy-", "x-appservice-", "x-arr-", "x-azure-functions-", "x-forwarded-", "x-ms-client-principal", "x-ms-token-", "x-original-", "x-waws-",
+	"proxy-", "x-appservice-", "x-arr-", "x-azure-functions-", "x-forwarded-", "x-ms-client-principal", "x-ms-token-", "x-original-",
+	"x-waws-",
 }
 
 // StripInbound deletes what the host and the platform add and what belongs to

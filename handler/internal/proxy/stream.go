@@ -80,7 +80,12 @@ func (f *flow) chunk(ctx context.Context, chunk []byte) {
 // event sees one whole event. Where the usage chunk must be taken out, whole
 // events are sent, else the chunks as they come.
 func (f *flow) event(e sse.Event) {
-	usageOnly := f.reader.Event(e.Name, e.Data)
+	usageOnly := false
+	if e.Oversized {
+		f.reader.Oversized(e.Raw)
+	} else {
+		usageOnly = f.reader.Event(e.Name, e.Data)
+	}
 	if !f.x.asksUsage || !usageOnly {
 		f.remember(e.Raw)
 		if f.x.asksUsage {

@@ -82,6 +82,7 @@ func guard(groups []string, a slog.Attr) slog.Attr {
 		case error:
 			a.Value = slog.StringValue(cut(value.Error()))
 		}
+	default: // numbers and times
 	}
 	return a
 }

@@ -40,7 +40,7 @@ func run(ctx context.Context, dist, listen, key string, every time.Duration) err
 	if err != nil {
 		return err
 	}
-	defer host.Close()
+	defer func() { _ = host.Close() }()
 	stdout.open(host.URL + "\n")
 	if code, err := host.Wait(ctx); err == nil {
 		fmt.Fprintf(os.Stderr, "hostsim: the handler exited with code %d\n", code)
