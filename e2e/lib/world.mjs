@@ -1,6 +1,7 @@
 // Starts the real parts of an end-to-end test: Azurite, the simulator, gateways
 // on their own and behind the simulated Functions host. Everything ends with the
 // test process.
+import { createServer } from "node:net";
 import { spawn, execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, existsSync } from "node:fs";
@@ -38,12 +39,18 @@ export function start(command, args, { env = {}, cwd = root, url = /http:\/\/[\d
   return started.until(url).then((found) => { started.url = found[0]; return started; });
 }
 
+const freePort = () => new Promise((resolve) => {
+  const server = createServer().listen(0, "127.0.0.1", () => { const { port } = server.address(); server.close(() => resolve(port)); });
+});
+
 export async function azurite() {
   const location = scratch();
   const script = join(root, "e2e", "node_modules", "azurite", "dist", "src", "table", "main.js");
   if (!existsSync(script)) throw new Error("Azurite is not installed: run make deps");
-  const started = await start(process.execPath, [script, "--silent", "--disableTelemetry", "--skipApiVersionCheck", "--tableHost", "127.0.0.1",
-    "--tablePort", "0", "--location", location]);
+  const port = await freePort(); // Azurite does not say which one it got
+  const started = await start(process.execPath, [script, "--disableTelemetry", "--skipApiVersionCheck", "--tableHost", "127.0.0.1",
+    "--tablePort", String(port), "--location", location], { url: /successfully started/ });
+  started.url = `http://127.0.0.1:${port}`;
   started.location = location;
   started.connection = `DefaultEndpointsProtocol=http;AccountName=${account};AccountKey=${accountKey};TableEndpoint=${started.url}/${account};`;
   return started;
