@@ -21,6 +21,7 @@ import (
 	"github.com/costgate/costgate/handler/internal/admin"
 	"github.com/costgate/costgate/handler/internal/boltstore"
 	"github.com/costgate/costgate/handler/internal/budget"
+	"github.com/costgate/costgate/handler/internal/funchost"
 	"github.com/costgate/costgate/handler/internal/lake"
 	"github.com/costgate/costgate/handler/internal/ledger"
 	"github.com/costgate/costgate/handler/internal/pricing"
@@ -53,7 +54,8 @@ type App struct {
 	proxy     *proxy.Handler
 	admin     *admin.Handler
 	alerts    *budget.Handler
-	ready     chan struct{} // closed when Open has succeeded
+	watch     func(http.Header) // logs the version of the Functions host once
+	ready     chan struct{}     // closed when Open has succeeded
 	stop      context.CancelFunc
 	running   sync.WaitGroup
 	simulated *http.Server
@@ -61,7 +63,8 @@ type App struct {
 
 // NewApp makes an App that answers health checks; all else waits for Open.
 func NewApp(c *Config, log *slog.Logger) *App {
-	return &App{config: c, log: log, ready: make(chan struct{}), stop: func() {}}
+	watch := funchost.VersionWatch(func(version string) { log.Info("running in the Functions host", "version", version) })
+	return &App{config: c, log: log, watch: watch, ready: make(chan struct{}), stop: func() {}}
 }
 
 // Open connects the parts. It fails only on what trying again cannot mend.

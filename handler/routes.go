@@ -16,6 +16,14 @@ import (
 // ServeHTTP finds the function of a request, as the Functions host would: letter
 // case and a trailing slash do not matter, and nothing is ever redirected.
 func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if a.config.Hosted {
+		a.watch(r.Header)
+		if funchost.IsEnvelope(r) && !strings.EqualFold(strings.Trim(r.URL.Path, "/"), timerFunction) {
+			a.log.Error("the Functions host does not proxy HTTP: it is too old for enableProxyingHttpRequest", "path", r.URL.Path)
+			funchost.RefuseEnvelope(w)
+			return
+		}
+	}
 	path := strings.Trim(r.URL.EscapedPath(), "/")
 	first, rest, _ := strings.Cut(path, "/")
 	switch strings.ToLower(first) {
@@ -126,14 +134,13 @@ func (a *App) admitted(r *http.Request) bool {
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
-// host serves what only the Functions host asks for: the timer, and, from a
-// host too old to proxy, an envelope that is refused in its own format.
+const timerFunction = "Maintain"
+
+// host serves the timer, which only the Functions host calls.
 func (a *App) host(w http.ResponseWriter, r *http.Request, path string) {
 	switch {
-	case a.config.Hosted && r.Method == http.MethodPost && strings.EqualFold(path, "Maintain"):
+	case a.config.Hosted && r.Method == http.MethodPost && strings.EqualFold(path, timerFunction):
 		funchost.Timer(a.Maintain).ServeHTTP(w, r)
-	case a.config.Hosted && funchost.IsEnvelope(r):
-		funchost.RefuseEnvelope(w)
 	case strings.HasPrefix(strings.ToLower(path), "services/"):
 		openAINotFound(w, "No service is registered here.")
 	default:

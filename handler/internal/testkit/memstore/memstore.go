@@ -68,6 +68,11 @@ func (s *Store) runLate() {
 
 // Get implements ledger.Store.
 func (s *Store) Get(ctx context.Context, partition, row string) (ledger.Entity, error) {
+	for _, key := range []string{partition, row} {
+		if err := ledger.ValidateKey(key); err != nil {
+			return ledger.Entity{}, err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.readable(ctx); err != nil {
@@ -93,6 +98,9 @@ func (s *Store) readable(ctx context.Context) error {
 
 // Range implements ledger.Store.
 func (s *Store) Range(ctx context.Context, partition, from, to string, limit int) (ledger.Page, error) {
+	if err := ledger.ValidateRange(partition, from, to, limit); err != nil {
+		return ledger.Page{}, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.readable(ctx); err != nil {
