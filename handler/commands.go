@@ -180,7 +180,7 @@ func verifyCommand(ctx context.Context, args []string, getenv func(string) strin
 		fmt.Fprintf(stderr, "gateway verify: %v\n", err)
 		return couldNot
 	}
-	defer app.Close()
+	defer func() { _ = app.Close() }()
 	books := ledger.New(app.store, ledger.Options{})
 	products, err := books.Products(ctx)
 	if err != nil {

@@ -68,7 +68,7 @@ func TestConfig(t *testing.T) {
 	f(with("AZURE_OPENAI_ENDPOINT", "r.openai.azure.com"), "AZURE_OPENAI_ENDPOINT", "http(s)://")
 	f(with("STREAM_MAX", "soon", "STREAM_KEEPALIVE", "-1s"), "STREAM_MAX", "STREAM_KEEPALIVE")
 	f(with("LOG_LEVEL", "loud"), "LOG_LEVEL")
-	f(with("DEPLOYMENTS", `{"a":{"modle":"gpt-4o"}}`), "DEPLOYMENTS", "modle")
+	f(with("DEPLOYMENTS", `{"a":{"modell":"gpt-4o"}}`), "DEPLOYMENTS", "modell")
 	f(with("DEPLOYMENTS", "/no/such/file"), "DEPLOYMENTS")
 	f(with("PRICES_FILE", `{"version":"x","prices":[{"model":"m","pico_usd":{"in":0}}]}`), "PRICES_FILE")
 	f(with("QuotaTableName", "1x"), "QuotaTableName")

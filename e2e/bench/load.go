@@ -180,7 +180,7 @@ func (b *bench) oneStream(ctx context.Context, client *http.Client, t *target) (
 		tail = append(tail, buffer[:n]...)
 		tail = tail[max(0, len(tail)-32):]
 		if err != nil {
-			return first, time.Since(start), err == io.EOF && bytes.HasSuffix(tail, []byte("data: [DONE]\n\n")) //nolint:errorlint // Read returns it bare
+			return first, time.Since(start), err == io.EOF && bytes.HasSuffix(tail, []byte("data: [DONE]\n\n"))
 		}
 	}
 }

@@ -202,7 +202,6 @@ func TestConfigure(t *testing.T) {
 	f.configure(id, `{"rateLimitOnCost":true,"models":["gpt-4o"],"maxOutputTokens":100,"tags":{"team":"a"}}`).want(t, 200, "MaxOutputTokens", 100, "Models", "[gpt-4o]")
 	f.configure(id, `{"maxOutputTokens":null}`).want(t, 200, "MaxOutputTokens", nil)
 	f.configure("p_nosuchproduct", `{"amount":"1"}`).want(t, 404)
-	kinds := ""
 	records, _, err := f.ledger.History(t.Context(), id, ledger.HistoryQuery{Limit: 100})
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +210,7 @@ func TestConfigure(t *testing.T) {
 	for _, r := range records {
 		count[r.Kind]++
 	}
-	kinds = fmt.Sprint(count[usage.KindCreate], count[usage.KindDeposit], count[usage.KindStop], count[usage.KindLift], count[usage.KindConfig])
+	kinds := fmt.Sprint(count[usage.KindCreate], count[usage.KindDeposit], count[usage.KindStop], count[usage.KindLift], count[usage.KindConfig])
 	if kinds != "1 1 1 1 3" {
 		t.Errorf("history kinds: %s", kinds)
 	}

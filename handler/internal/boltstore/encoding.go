@@ -65,7 +65,7 @@ func decode(value []byte) (e ledger.Entity, err error) {
 		return e, fmt.Errorf("%w: version or length", errDamaged)
 	}
 	e.ETag = strconv.FormatUint(binary.BigEndian.Uint64(value[etagAt:]), etagBase)
-	e.Updated = time.Unix(0, int64(binary.BigEndian.Uint64(value[updatedAt:]))) //nolint:gosec // bits, written the same way
+	e.Updated = time.Unix(0, int64(binary.BigEndian.Uint64(value[updatedAt:])))
 	r := reader{rest: value[headBytes:]}
 	if n := r.count(); n > 0 {
 		e.Ints = make(map[string]int64, n)

@@ -238,8 +238,8 @@ func (r *Relay) flush(ctx, work context.Context) bool {
 			return false
 		}
 		r.options.Log.Warn("records wait", "records", r.queued(), "error", err)
-		pause := backoff/2 + rand.N(backoff/2+1) //nolint:gosec // jitter is no secret
-		if ctx.Err() != nil {                    // in the grace: more tries, shorter waits
+		pause := backoff/2 + rand.N(backoff/2+1)
+		if ctx.Err() != nil { // in the grace: more tries, shorter waits
 			ctx, pause = work, min(pause, r.options.Grace/10)
 		}
 		r.wait(ctx, pause)

@@ -65,7 +65,7 @@ var (
 )
 
 // Refusal is why a reserve was denied. It is an error.
-type Refusal struct {
+type Refusal struct { //nolint:errname // it is what a caller acts on, an error only by the way
 	Reason Reason
 	Stop   quota.Stop   // of ReasonStopped
 	Window quota.Window // the running period
@@ -321,5 +321,5 @@ func (l *Ledger) Drain(ctx context.Context) error {
 // backoff waits a jittered while that grows with the number of tries.
 func backoff(try int) time.Duration {
 	base := min(5*time.Millisecond<<min(try, 10), time.Second)
-	return base/2 + rand.N(base) //nolint:gosec // jitter, not a secret
+	return base/2 + rand.N(base)
 }

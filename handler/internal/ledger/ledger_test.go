@@ -360,7 +360,10 @@ func chaos(t *testing.T, seed uint64) {
 					continue
 				}
 				exposure := running.Add(hold.Amount) + spent.Load()
-				for w := worst.Load(); exposure > w && !worst.CompareAndSwap(w, exposure); w = worst.Load() {
+				for w := worst.Load(); exposure > w; w = worst.Load() {
+					if worst.CompareAndSwap(w, exposure) {
+						break
+					}
 				}
 				if random.IntN(5) == 0 {
 					running.Add(-hold.Amount)

@@ -58,10 +58,9 @@ func ParseNano(s string) (Nano, error) {
 			}
 		}
 	}
-	if trimmed := strings.TrimRight(fraction, "0"); len(trimmed) > decimals {
+	fraction = strings.TrimRight(fraction, "0")
+	if len(fraction) > decimals {
 		return 0, ErrPrecision
-	} else {
-		fraction = trimmed
 	}
 	var n uint64
 	for _, digits := range []string{whole, fraction + strings.Repeat("0", decimals-len(fraction))} {
@@ -75,7 +74,7 @@ func ParseNano(s string) (Nano, error) {
 		}
 	}
 	if negative {
-		return Nano(-n), nil //nolint:gosec // n is at most 1<<63, whose negation is MinInt64
+		return Nano(-n), nil
 	}
 	if n > math.MaxInt64 {
 		return 0, ErrRange
@@ -165,5 +164,5 @@ func UnitsWithin(amount Nano, price Pico) int64 {
 		return math.MaxInt64
 	}
 	quotient, _ := bits.Div64(hi, lo, uint64(price))
-	return int64(min(quotient, math.MaxInt64)) //nolint:gosec // bounded just above
+	return int64(min(quotient, math.MaxInt64))
 }

@@ -93,11 +93,11 @@ func (b *Book) Lookup(q Query) (Entry, bool) {
 	if q.SKU == "" {
 		q.SKU = skuGlobalStandard
 	}
-	if known, ok := canonicalSKU(q.SKU); !ok || provisioned(known) {
+	known, ok := canonicalSKU(q.SKU)
+	if !ok || provisioned(known) {
 		return Entry{}, false
-	} else {
-		q.SKU = known
 	}
+	q.SKU = known
 	name, dated := NormalizeModel(q.Model)
 	model, version := canonical(name, strings.ToLower(strings.TrimSpace(q.Version)), q.Mode)
 	if version == "" {

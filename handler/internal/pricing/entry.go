@@ -196,7 +196,7 @@ func scale(price, numerator, denominator money.Pico) money.Pico {
 	if remainder != 0 {
 		quotient++
 	}
-	return money.Pico(min(quotient, math.MaxInt64)) //nolint:gosec // bounded just above
+	return money.Pico(min(quotient, math.MaxInt64))
 }
 
 // band chooses the prices of a request with a prompt of some tokens.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
 	"sync"
 
 	"github.com/costgate/costgate/handler/internal/usage"
@@ -27,7 +26,7 @@ func isStream(h http.Header) bool {
 func (x *exchange) deliver(ctx context.Context, w http.ResponseWriter) {
 	copyHeader(w.Header(), x.upstream.Header)
 	switch {
-	case x.upstream.StatusCode >= http.StatusBadRequest:
+	case x.upstream.StatusCode < http.StatusOK || x.upstream.StatusCode >= http.StatusMultipleChoices:
 		x.deliverError(ctx, w)
 	case isStream(x.upstream.Header):
 		x.deliverStream(ctx, w)
@@ -143,7 +142,7 @@ func (x *exchange) deliverLarge(ctx context.Context, w http.ResponseWriter, head
 	var readErr error
 	for {
 		_, _ = reader.Write(chunk)
-		if readErr != nil && readErr != io.EOF { //nolint:errorlint // Read returns it bare
+		if readErr != nil && readErr != io.EOF {
 			break
 		}
 		if readErr != nil {
@@ -201,5 +200,3 @@ func (x *exchange) setTrailers(w http.ResponseWriter) {
 		w.Header().Set("x-costgate-usage-source", string(x.charged.UsageSource))
 	}
 }
-
-func statusText(code int) string { return strconv.Itoa(code) }

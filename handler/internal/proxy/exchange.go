@@ -49,7 +49,6 @@ type exchange struct {
 	upstream  *http.Response
 	firstByte time.Time
 	answer    usage.Answer
-	outcome   usage.Outcome
 	gone      bool // the client left
 	settled   bool
 	account   *ledger.Account
@@ -223,7 +222,7 @@ func copyFlushing(w http.ResponseWriter, body io.Reader) {
 			}
 		}
 		if err != nil {
-			if err != io.EOF { //nolint:errorlint // Read returns it bare
+			if err != io.EOF {
 				panic(http.ErrAbortHandler) // the client must not take the part for the whole
 			}
 			return

@@ -70,7 +70,7 @@ func newBench(t *testing.T, change func(p *quota.Product), options func(o *proxy
 	t.Cleanup(upstream.Close)
 	b.ledger = ledger.New(memstore.New(1, time.Now), ledger.Options{Instance: "test"})
 	for i, key := range []string{productKey, otherKey} {
-		p, _, err := b.ledger.Create(t.Context(), quota.HashKey(key), ledger.Once{}, func(id string, now time.Time) (*quota.Product, error) {
+		p, _, err := b.ledger.Create(t.Context(), quota.HashKey(key), ledger.Once{}, func(id string, _ time.Time) (*quota.Product, error) {
 			p := &quota.Product{
 				ID: id, Name: "Test", Keys: []quota.Key{{ID: "k", Hash: quota.HashKey(key)}}, Unit: quota.UnitUSD, Budget: 1e9,
 				Period: "month", TimeZone: "UTC", Enforcement: quota.EnforceHard, Disconnect: quota.DisconnectDrain, UnknownPrice: quota.UnknownReject,

@@ -135,7 +135,7 @@ func reasons(model string) bool {
 func (x *exchange) interrupted(ctx context.Context, r *usage.Record) {
 	outcome := usage.OutcomeUpstreamError
 	if ctx.Err() != nil {
-		if outcome = usage.OutcomeClientGone; ctx.Err() == context.DeadlineExceeded { //nolint:errorlint // Err returns it bare
+		if outcome = usage.OutcomeClientGone; ctx.Err() == context.DeadlineExceeded {
 			outcome = usage.OutcomeTimeout
 		}
 	}

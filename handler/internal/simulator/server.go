@@ -248,7 +248,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, operation, deploy
 		return
 	}
 	sum := sha256.Sum256(append(binary.BigEndian.AppendUint64(nil, s.options.Seed), body...))
-	c.random = rand.New(rand.NewPCG(binary.BigEndian.Uint64(sum[:8]), binary.BigEndian.Uint64(sum[8:16]))) //nolint:gosec // reproducible
+	c.random = rand.New(rand.NewPCG(binary.BigEndian.Uint64(sum[:8]), binary.BigEndian.Uint64(sum[8:16])))
 	c.id, c.created = newID(c.random), 1_780_000_000+int64(s.options.Seed%1_000_000)
 	c.prompt = s.countPrompt(c)
 	if !wait(r.Context().Done(), time.Duration(c.settings.LatencyMS)*time.Millisecond) {

@@ -24,7 +24,7 @@ func (c *call) stream() *stream {
 	s := &stream{c: c, start: time.Now()}
 	s.flusher, _ = c.w.(http.Flusher)
 	if c.settings.Split != 0 {
-		s.random = rand.New(rand.NewPCG(c.settings.Split, 1)) //nolint:gosec // reproducible
+		s.random = rand.New(rand.NewPCG(c.settings.Split, 1))
 	}
 	c.w.WriteHeader(http.StatusOK)
 	if c.settings.Fault == "hang" {

@@ -89,7 +89,7 @@ func samePage(a, b ledger.Page) bool {
 func (s *Store) collect(ctx context.Context, partition, from, end string, limit int) (page ledger.Page, segments int, err error) {
 	options := &aztables.ListEntitiesOptions{
 		Filter: to.Ptr(filter(partition, "ge", from, end)),
-		Top:    to.Ptr(int32(min(limit+1, ledger.PageMax))), //nolint:gosec // one more shows where to go on
+		Top:    to.Ptr(int32(min(limit+1, ledger.PageMax))),
 	}
 	for pager := s.client.NewListEntitiesPager(options); pager.More(); {
 		if segments++; segments > segmentsMax {

@@ -66,7 +66,7 @@ func (c *counter) total() int64 {
 	if remainder != 0 {
 		quotient++
 	}
-	return c.tokens + int64(min(quotient, math.MaxInt64)) //nolint:gosec // at most skipped
+	return c.tokens + int64(min(quotient, math.MaxInt64))
 }
 
 // most is the bound: what was skipped has a token per byte.

@@ -120,7 +120,7 @@ func read(stream string, gather bool, random *rand.Rand) (usage.Answer, int) {
 func TestStream(t *testing.T) {
 	f := func(name, stream string, want string, usageOnly int) {
 		t.Helper()
-		random := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // reproducible
+		random := rand.New(rand.NewPCG(1, 1))
 		for range 20 {
 			a, n := read(stream, true, random)
 			var calls []string
@@ -200,7 +200,7 @@ func TestRecorded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		random := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // reproducible
+		random := rand.New(rand.NewPCG(1, 1))
 		for range 20 {
 			var a usage.Answer
 			if strings.HasSuffix(name, ".sse") {
@@ -225,7 +225,7 @@ func FuzzStream(f *testing.F) {
 	f.Add("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\ndata: [DONE]\n\n")
 	f.Add("event: response.completed\ndata: {\"response\":{\"usage\":{\"input_tokens\":1}}}\n\n")
 	f.Fuzz(func(t *testing.T, stream string) {
-		a, _ := read(stream, true, rand.New(rand.NewPCG(1, 1))) //nolint:gosec // reproducible
+		a, _ := read(stream, true, rand.New(rand.NewPCG(1, 1)))
 		if len(a.Text) > usage.TextBytesMax || a.Usage.Prompt.N < 0 {
 			t.Fatalf("%+v", a)
 		}

@@ -33,7 +33,7 @@ func TestFixtures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		random := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // reproducible
+		random := rand.New(rand.NewPCG(1, 1))
 		for _, stream := range []string{string(data), strings.ReplaceAll(string(data), "\n", "\r\n")} {
 			for range 20 {
 				a, n := read(stream, true, random)
@@ -160,7 +160,7 @@ func TestOversizedEvents(t *testing.T) {
 		"event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\",\"output\":[{\"text\":\"" +
 		large +
 		"\"}],\"service_tier\":\"default\",\"usage\":{\"input_tokens\":3,\"output_tokens\":4}}}\n\n"
-	random := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // reproducible
+	random := rand.New(rand.NewPCG(1, 1))
 	for range 20 {
 		var s usage.Stream
 		scanner := sse.NewScanner(1 << 10)

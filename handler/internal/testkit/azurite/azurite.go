@@ -90,7 +90,7 @@ func Launch(path string) (*Process, error) {
 		}
 		path = filepath.Join(root, filepath.FromSlash(script))
 	}
-	if _, err := os.Stat(path); err != nil { //nolint:gosec // the tester names it
+	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("%w (%w)", ErrAbsent, err)
 	}
 	command := exec.Command("node", "--import", preload, path, //nolint:gosec // the tests' own emulator

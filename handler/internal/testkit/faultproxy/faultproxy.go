@@ -145,7 +145,7 @@ func (a *answer) write(w http.ResponseWriter, f Fault) {
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	w.WriteHeader(a.status)
-	_, _ = w.Write(a.body) //nolint:gosec // to a test
+	_, _ = w.Write(a.body)
 }
 
 // failure is an answer of the form of Azure Storage.

@@ -42,7 +42,7 @@ type Store struct {
 
 // New makes an empty store. Faults follow from the seed and the order of calls.
 func New(seed uint64, now func() time.Time) *Store {
-	return &Store{rows: map[string]map[string]ledger.Entity{}, random: rand.New(rand.NewPCG(seed, 1)), now: now} //nolint:gosec // reproducible
+	return &Store{rows: map[string]map[string]ledger.Entity{}, random: rand.New(rand.NewPCG(seed, 1)), now: now}
 }
 
 // SetFaults changes what goes wrong from now on.
