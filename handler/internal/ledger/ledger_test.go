@@ -348,7 +348,7 @@ func chaos(t *testing.T, seed uint64) {
 	var wg sync.WaitGroup
 	for worker := range 24 {
 		wg.Go(func() {
-			random := rand.New(rand.NewPCG(seed, uint64(worker))) //nolint:gosec // reproducible
+			random := rand.New(rand.NewPCG(seed, uint64(worker)))
 			l := processes[worker%len(processes)]
 			for range 15 {
 				most := 1 + random.Int64N(60)
