@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // TestMain makes this test binary a handler when a Host starts it.
@@ -46,7 +47,7 @@ func fakeHandler() {
 		fmt.Fprintln(os.Stderr, "bad settings")
 		os.Exit(2)
 	case "deaf":
-		select {}
+		time.Sleep(time.Hour) // not select{}: a program that can never go on is ended by the runtime
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("FUNCTIONS_CUSTOMHANDLER_PORT"))
 	if err != nil {
