@@ -78,6 +78,14 @@ test("the SDKs through the hosted gateway", async (t) => {
     }
     assert.equal(done, 1);
   });
+  await t.test("routes, keys and the timer as the host has them", async () => {
+    assert.equal((await fetch(gateway.url + "/HEALTH/")).status, 200);
+    assert.equal((await fetch(gateway.url + "/api/Quota")).status, 401); // the host wants a function key
+    assert.equal((await world.api(gateway, "DELETE", "/api/Quota")).status, 404);
+    assert.equal((await world.api(gateway, "GET", `/API/QUOTA/${p.key}/`)).json.ProductId, p.id);
+    assert.equal((await fetch(`${gateway.url}/api/Quota/${p.key}?code=${world.adminKey}`)).status, 200);
+    assert.equal((await world.api(gateway, "POST", "/admin/functions/Maintain", {})).status, 202);
+  });
   await t.test("a wrong key", async () => {
     const wrong = new AzureOpenAI({ endpoint: gateway.url, apiKey: "wrong-key-0123456789", apiVersion: "2024-10-21" });
     await assert.rejects(wrong.chat.completions.create({ model: "gpt-4o", messages: question }), OpenAI.AuthenticationError);

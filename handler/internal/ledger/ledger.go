@@ -52,6 +52,7 @@ const (
 	onceForgotten     = 7 * 24 * time.Hour
 	settleWaitMax     = 10 * time.Second // how long an answer is kept open for its settlement
 	reserveWaitMax    = 15 * time.Second
+	softWaitMax       = 2 * time.Second // the same for a soft product, which then goes on without
 )
 
 // The errors of a Ledger. Use errors.Is.
@@ -174,30 +175,43 @@ func (l *Ledger) Reserve(ctx context.Context, r Reservation) (*Hold, error) {
 	if err != nil {
 		return nil, err
 	}
-	hold := &Hold{Product: r.Product, Record: r.Record, period: window}
-	record := &hold.Record
-	record.Schema, record.Rev, record.Kind = usage.RecordSchema, 1, usage.KindRequest
-	record.ID, record.Time = l.options.NewID(now), now.UTC()
-	record.Period, record.ProductID, record.Product = usage.Text(window.Name), usage.Text(r.Product.ID), usage.Text(r.Product.Name)
-	record.Unit, record.Tags = usage.Text(r.Product.Unit), r.Product.Tags
-
 	r.instance = l.options.Instance
-	ctx, cancel := context.WithTimeout(ctx, reserveWaitMax)
+	hold := l.newHold(&r, window, now)
+	wait := reserveWaitMax
+	if r.Product.Enforcement == quota.EnforceSoft {
+		wait = softWaitMax
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	op := &reserveOp{reservation: r, hold: hold}
-	err = l.writer(r.Product.ID, window).do(ctx, op)
+	err = l.writer(r.Product.ID, window).do(ctx, &reserveOp{reservation: r, hold: hold})
 	switch {
 	case err == nil:
 		return hold, nil
 	case errors.As(err, new(*Refusal)):
 		return nil, err
 	}
+	// The writer may still be at work on this hold: it is undone, and not used.
 	l.undo(hold)
-	if r.Product.Enforcement == quota.EnforceSoft {
-		hold.unlisted, hold.Amount = true, r.Max
-		return hold, nil
+	if r.Product.Enforcement != quota.EnforceSoft || errors.Is(err, errFinal) {
+		return nil, fmt.Errorf("reserve: %w", errors.Join(ErrUnavailable, err))
 	}
-	return nil, fmt.Errorf("reserve: %w", errors.Join(ErrUnavailable, err))
+	unlisted := l.newHold(&r, window, now)
+	unlisted.unlisted, unlisted.Amount = true, r.Max
+	if r.HoldNanoUSD != nil {
+		unlisted.Record.HoldNanoUSD = r.HoldNanoUSD(r.Max)
+	}
+	return unlisted, nil
+}
+
+// newHold makes a hold with a record and an id of its own.
+func (l *Ledger) newHold(r *Reservation, window quota.Window, now time.Time) *Hold {
+	hold := &Hold{Product: r.Product, Record: r.Record, period: window}
+	record := &hold.Record
+	record.Schema, record.Rev, record.Kind = usage.RecordSchema, 1, usage.KindRequest
+	record.ID, record.Time = l.options.NewID(now), now.UTC()
+	record.Period, record.ProductID, record.Product = usage.Text(window.Name), usage.Text(r.Product.ID), usage.Text(r.Product.Name)
+	record.Unit, record.Tags = usage.Text(r.Product.Unit), r.Product.Tags
+	return hold
 }
 
 // undo makes sure that a reserve of unknown outcome leaves no intent behind.

@@ -141,6 +141,34 @@ func TestSoftIsNeverRefused(t *testing.T) {
 	}
 }
 
+// TestSoftGoesOnWithoutTheStore: its books catch up.
+func TestSoftGoesOnWithoutTheStore(t *testing.T) {
+	c := newClock()
+	store := memstore.New(1, c.now)
+	l := ledger.New(store, ledger.Options{Instance: "a", Now: c.now})
+	p := mustCreate(t, l)
+	soft := *p
+	soft.Enforcement = quota.EnforceSoft
+	store.SetFaults(memstore.Faults{Down: true})
+	hold, err := reserve(t.Context(), l, &soft, 10, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settled := make(chan error)
+	go func() { settled <- settle(context.Background(), l, hold, 7) }()
+	store.SetFaults(memstore.Faults{})
+	if err := <-settled; err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if a := balance(t, l, p); a.Spent != 7 || a.Held != 0 || a.Records != 1 {
+		t.Errorf("account %+v", a)
+	}
+	wantClean(t, l, p)
+}
+
 func TestPeriodsAreAccounts(t *testing.T) {
 	c := newClock()
 	l := ledger.New(memstore.New(1, c.now), ledger.Options{Instance: "a", Now: c.now})
