@@ -25,6 +25,9 @@ func isStream(h http.Header) bool {
 // deliver passes the answer on and settles it.
 func (x *exchange) deliver(ctx context.Context, w http.ResponseWriter) {
 	copyHeader(w.Header(), x.upstream.Header)
+	if x.upstream.Header.Get("Content-Type") == "" {
+		w.Header()["Content-Type"] = nil // Azure's 404 has none; do not guess one
+	}
 	switch {
 	case x.upstream.StatusCode < http.StatusOK || x.upstream.StatusCode >= http.StatusMultipleChoices:
 		x.deliverError(ctx, w)
