@@ -38,7 +38,7 @@ const (
 	drainTimeout   = 10 * time.Second
 	maintainLimit  = 50 * time.Second // the timer comes every minute
 	scanAlone      = 3 * time.Second  // between two looks at the outbox for what was not handed over
-	scanShared     = 10 * time.Second // the same where each look is paid for
+	scanShared     = 30 * time.Second // the same where each look is paid for
 )
 
 // App is the gateway: every part, wired. Build it with NewApp, start its parts
