@@ -170,6 +170,9 @@ func (x *exchange) contextWindow() int64 {
 
 func (x *exchange) promptCounted() int64 {
 	x.counted = true
+	if len(x.asked.body) > CountBytesMax {
+		return tokens.BoundBytes(x.operation.tokens, x.target.Model, x.asked.body) + x.earlier
+	}
 	return tokens.BoundExact(x.operation.tokens, x.target.Model, x.asked.body) + x.earlier
 }
 

@@ -68,6 +68,7 @@ type Handler struct {
 const (
 	DrainMax          = 5 * time.Minute // reading an answer whose client is gone
 	AnswerBufferMax   = 1 << 20         // a JSON answer up to this size is settled before its headers are sent
+	CountBytesMax     = 4 << 20         // a body up to this size is tokenized; a larger one is bounded by its bytes
 	EventBytesMax     = 1 << 20         // one event of a stream that is looked into
 	errorBytesMax     = 1 << 20         // an error body that is looked into
 	keyBytesMin       = 16

@@ -331,6 +331,20 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
+// TestCountLimit: a body is tokenized up to CountBytesMax; a larger one is
+// bounded by its bytes, however little it would count.
+func TestCountLimit(t *testing.T) {
+	for size, want := range map[int]int{proxy.CountBytesMax: 200, proxy.CountBytesMax + 1: 429} {
+		b := newBench(t, nil, nil) // one dollar: 400,000 tokens of input
+		b.answers(200, chatAnswer)
+		head := `{"model":"gpt-4.1","max_tokens":5,"messages":[],"metadata":"`
+		body := head + strings.Repeat(" ", size-len(head)-2) + `"}`
+		if answer, got := b.do("POST", "/openai/v1/chat/completions", body); answer.StatusCode != want {
+			t.Errorf("%d bytes: %d %s, want %d", size, answer.StatusCode, got, want)
+		}
+	}
+}
+
 func TestInsufficientQuotaIsFinal(t *testing.T) {
 	b := newBench(t, func(p *quota.Product) { p.Budget = 1000 }, nil)
 	answer, body := b.chat(hello)

@@ -149,11 +149,13 @@ func (x *exchange) interrupted(ctx context.Context, r *usage.Record) {
 
 // tokenized charges what the tokenizer counts in the request and the answer.
 func (x *exchange) tokenized(r *usage.Record, outcome usage.Outcome) {
-	prompt, exact, err := tokens.Prompt(x.operation.tokens, x.target.Model, x.asked.body)
-	if err != nil {
-		prompt, exact = x.promptTokens, false
+	prompt, exact := x.promptTokens, false
+	if len(x.asked.body) <= CountBytesMax {
+		if counted, whole, err := tokens.Prompt(x.operation.tokens, x.target.Model, x.asked.body); err == nil {
+			prompt, exact = counted+x.earlier, whole
+		}
 	}
-	u := usage.Usage{Prompt: usage.Of(prompt + x.earlier)}
+	u := usage.Usage{Prompt: usage.Of(prompt)}
 	if x.operation.mode != pricing.ModeEmbedding {
 		u.Completion = usage.Of(x.completionSeen())
 	}
