@@ -162,11 +162,8 @@ func identity(kind, clientID string) (azcore.TokenCredential, error) {
 	return azidentity.NewDefaultAzureCredential(nil)
 }
 
-// firstSweep makes this process known and charges what the dead have held.
+// firstSweep charges what the dead have held.
 func (a *App) firstSweep(ctx context.Context) error {
-	if err := a.untilDone(ctx, "heartbeat", a.ledger.Beat); err != nil {
-		return err
-	}
 	sweep := func(ctx context.Context) error {
 		swept, err := a.ledger.Sweep(ctx)
 		if swept > 0 {

@@ -29,6 +29,7 @@ var imports = []struct {
 	{"quota", []string{"money"}},
 	{"ledger", []string{"quota", "money", "usage"}},
 	{"ledger/storetest", []string{"ledger"}},
+	{"ledger/sim", []string{"ledger", "quota", "usage"}},
 	{"boltstore", []string{"ledger"}},
 	{"tablestore", []string{"ledger"}},
 	{"lake", []string{"usage"}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -18,13 +19,14 @@ func (l *Ledger) Balance(ctx context.Context, p *quota.Product) (Account, error)
 	if err != nil {
 		return Account{}, err
 	}
-	row, err := l.store.Get(ctx, p.ID, accountRow(window.Name))
-	if errors.Is(err, ErrMissing) {
-		return Account{Period: window.Name, Start: window.Start, End: window.End, Budget: p.Budget}, nil
-	} else if err != nil {
+	books, err := l.readBooks(ctx, p.ID, window.Name)
+	if err != nil {
 		return Account{}, err
 	}
-	return accountOf(row), nil
+	if !books.exists {
+		return Account{Period: window.Name, Start: window.Start, End: window.End, Budget: p.Budget}, nil
+	}
+	return books.view(), nil
 }
 
 // Record reads one record of a product by its id. It fails with
@@ -104,43 +106,153 @@ type OutboxEntry struct {
 	Record       []byte // JSON
 }
 
-// Unsent returns records that the lake has not acknowledged, oldest first for
-// each product.
+// Unsent returns records that the lake has not acknowledged: those of closed
+// leases, those with an outbox row, and those of this process that were offered
+// some time ago. Other processes send their own.
 func (l *Ledger) Unsent(ctx context.Context, limit int) ([]OutboxEntry, error) {
+	entries, err := l.ownUnsent(ctx, limit)
+	if err != nil {
+		return entries, err
+	}
 	ids, err := l.productIDs(ctx)
 	if err != nil {
-		return nil, err
+		return entries, err
 	}
-	var entries []OutboxEntry
 	for _, id := range ids {
-		page, err := l.store.Range(ctx, id, prefixOutbox, after(prefixOutbox), min(max(limit-len(entries), 1), PageMax))
+		if len(entries) >= limit {
+			break
+		}
+		more, err := l.closedUnsent(ctx, id, limit-len(entries))
+		entries = append(entries, more...)
+		if err != nil {
+			return entries, err
+		}
+		if len(entries) >= limit {
+			break
+		}
+		page, err := l.store.Range(ctx, id, prefixOutbox, after(prefixOutbox), min(limit-len(entries), PageMax))
 		if err != nil {
 			return entries, err
 		}
 		for _, e := range page.Entities {
-			row, err := l.store.Get(ctx, id, e.Texts["Usage"])
-			if errors.Is(err, ErrMissing) { // a defect; it must not keep the others from the lake
-				l.log.Error("BUG: outbox row without its record", "product_id", id, "row", e.Row)
-				continue
-			} else if err != nil {
-				return entries, fmt.Errorf("record of outbox row %s/%s: %w", id, e.Row, err)
+			if entries, err = l.appendUnsent(ctx, entries, id, e.Row, e.Texts["Usage"]); err != nil {
+				return entries, err
 			}
-			entries = append(entries, OutboxEntry{Product: id, Row: e.Row, Record: []byte(row.Texts["Doc"])})
-		}
-		if len(entries) >= limit {
-			break
 		}
 	}
 	return entries, nil
 }
 
-// Acknowledge forgets outbox rows whose records the lake has.
+func (l *Ledger) appendUnsent(ctx context.Context, entries []OutboxEntry, product, row, usageRow string) ([]OutboxEntry, error) {
+	record, err := l.store.Get(ctx, product, usageRow)
+	if errors.Is(err, ErrMissing) { // a defect; it must not keep the others from the lake
+		l.log.Error("BUG: outbox entry without its record", "product_id", product, "row", row)
+		return entries, nil
+	} else if err != nil {
+		return entries, fmt.Errorf("record of outbox entry %s/%s: %w", product, row, err)
+	}
+	return append(entries, OutboxEntry{Product: product, Row: row, Record: []byte(record.Texts["Doc"])}), nil
+}
+
+// ownUnsent finds what was offered and forgotten: the relay's queue was full.
+func (l *Ledger) ownUnsent(ctx context.Context, limit int) (entries []OutboxEntry, err error) {
+	l.mu.Lock()
+	books := make([]*book, 0, len(l.books))
+	for _, b := range l.books {
+		books = append(books, b)
+	}
+	l.mu.Unlock()
+	for _, b := range books {
+		b.mu.Lock()
+		var marks []mark
+		lease := ""
+		if b.lease != nil {
+			lease = b.lease.ID
+			for _, m := range b.lease.Unsent {
+				if at, offered := b.offered[m]; offered && l.rt.Elapsed()-at > resendAfter && len(entries)+len(marks) < limit {
+					marks = append(marks, m)
+					b.offered[m] = l.rt.Elapsed()
+				}
+			}
+		}
+		b.mu.Unlock()
+		for _, m := range marks {
+			name, err := usageRow(m.ID)
+			if err != nil {
+				return entries, err
+			}
+			if entries, err = l.appendUnsent(ctx, entries, b.product, markRow(b.window.Name, lease, m), name); err != nil {
+				return entries, err
+			}
+		}
+	}
+	return entries, nil
+}
+
+func (l *Ledger) closedUnsent(ctx context.Context, product string, limit int) (entries []OutboxEntry, err error) {
+	all, order, err := l.allBooks(ctx, product)
+	if err != nil {
+		return nil, err
+	}
+	for _, period := range order {
+		for i := range all[period].leases {
+			lease := &all[period].leases[i]
+			if !lease.Closed {
+				continue
+			}
+			l.mu.Lock()
+			have := maps.Clone(l.adopted[product+"/"+leaseRow(period, lease.ID)])
+			l.mu.Unlock()
+			if len(have) >= len(lease.Unsent) && len(lease.Unsent) > 0 { // all was sent: only the row is left
+				if err := l.ackClosed(ctx, product, leaseRow(period, lease.ID), nil); err != nil {
+					return entries, err
+				}
+			}
+			for _, m := range lease.Unsent {
+				if have[m] || len(entries) >= limit {
+					continue
+				}
+				name, err := usageRow(m.ID)
+				if err != nil {
+					return entries, err
+				}
+				if entries, err = l.appendUnsent(ctx, entries, product, markRow(period, lease.ID, m), name); err != nil {
+					return entries, err
+				}
+			}
+		}
+	}
+	return entries, nil
+}
+
+// Acknowledge forgets records that the lake has. Those that an own lease lists
+// leave it with its next transaction; a closed lease goes when all are gone.
 func (l *Ledger) Acknowledge(ctx context.Context, entries []OutboxEntry) error {
-	byProduct := map[string][]Op{}
+	byProduct, leases := map[string][]Op{}, map[string]map[string][]mark{}
 	for _, e := range entries {
-		byProduct[e.Product] = append(byProduct[e.Product], Op{Kind: Delete, Entity: Entity{Row: e.Row, ETag: AnyETag}})
+		row, name, listed := strings.Cut(e.Row, " ")
+		if !listed {
+			byProduct[e.Product] = append(byProduct[e.Product], Op{Kind: Delete, Entity: Entity{Row: e.Row, ETag: AnyETag}})
+			continue
+		}
+		m, err := markOf(name)
+		if err != nil {
+			return fmt.Errorf("outbox entry %s: %w", e.Row, err)
+		}
+		if l.ackOwn(e.Product, row, m) {
+			continue
+		}
+		if leases[e.Product] == nil {
+			leases[e.Product] = map[string][]mark{}
+		}
+		leases[e.Product][row] = append(leases[e.Product][row], m)
 	}
 	var failed error
+	for product, rows := range leases {
+		for row, marks := range rows {
+			failed = errors.Join(failed, l.ackClosed(ctx, product, row, marks))
+		}
+	}
 	for product, ops := range byProduct {
 		for len(ops) > 0 {
 			n := min(len(ops), OpsMax)
@@ -149,6 +261,70 @@ func (l *Ledger) Acknowledge(ctx context.Context, entries []OutboxEntry) error {
 		}
 	}
 	return failed
+}
+
+func (l *Ledger) ackOwn(product, row string, m mark) bool {
+	_, period, id := splitBooksRow(row)
+	l.mu.Lock()
+	b := l.books[accountKey{product, period}]
+	l.mu.Unlock()
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lease == nil || b.lease.ID != id {
+		return false
+	}
+	b.acked[m] = true
+	delete(b.offered, m)
+	return true
+}
+
+// ackClosed remembers what the lake has of a closed lease, and deletes the lease
+// when that is all. A lease that is still open is another process's, or was
+// this one's until now: it is told again later.
+func (l *Ledger) ackClosed(ctx context.Context, product, row string, marks []mark) error {
+	name := product + "/" + row
+	l.mu.Lock()
+	if l.adopted[name] == nil {
+		l.adopted[name] = map[mark]bool{}
+	}
+	for _, m := range marks {
+		l.adopted[name][m] = true
+	}
+	have := maps.Clone(l.adopted[name])
+	l.mu.Unlock()
+	e, err := l.store.Get(ctx, product, row)
+	if errors.Is(err, ErrMissing) {
+		l.forgetAdopted(name)
+		return nil
+	} else if err != nil {
+		return err
+	}
+	lease, err := leaseOf(e)
+	if err != nil || !lease.Closed {
+		return err
+	}
+	for _, m := range lease.Unsent {
+		if !have[m] {
+			return nil
+		}
+	}
+	_, period, id := splitBooksRow(row)
+	if _, err := l.store.Get(ctx, product, writeOffRow(period, id)); !errors.Is(err, ErrMissing) {
+		return err // its list comes first; the sweep asks again
+	}
+	if _, err := l.store.Apply(ctx, product, []Op{{Kind: Delete, Entity: Entity{Row: row, ETag: e.ETag}}}); err == nil {
+		l.forgetAdopted(name)
+	}
+	return nil // whatever happened, the next look at the outbox sees it
+}
+
+func (l *Ledger) forgetAdopted(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.adopted, name)
 }
 
 // deleteAll deletes rows some of which may be gone.
@@ -185,57 +361,74 @@ type Difference struct {
 	What    string `json:"what"`
 }
 
-// Verify compares every account of a product with its records and intents. It
-// needs a quiet product: what changes while it reads shows as a difference.
+// Verify compares every account of a product with its leases, write-offs and
+// records. It needs a quiet product: what changes while it reads shows as a
+// difference.
 func (l *Ledger) Verify(ctx context.Context, productID string) ([]Difference, error) {
-	type sums struct{ spent, held, records int64 }
+	type sums struct{ spent, records int64 }
 	found := map[string]*sums{}
-	at := func(period string) *sums {
-		if found[period] == nil {
-			found[period] = new(sums)
-		}
-		return found[period]
-	}
 	err := l.scan(ctx, productID, prefixUsage, func(e Entity, _ time.Time) error {
+		period := e.Texts["Period"]
 		if usage.Kind(e.Texts["Kind"]).Spends() {
-			s := at(e.Texts["Period"])
-			s.spent += e.Ints["Charge"]
-			s.records++
+			if found[period] == nil {
+				found[period] = new(sums)
+			}
+			found[period].spent += e.Ints["Charge"]
+			found[period].records++
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = l.scan(ctx, productID, prefixIntent, func(e Entity, _ time.Time) error {
-		at(e.Texts["Period"]).held += e.Ints["Amount"]
-		return nil
-	})
+	all, order, err := l.allBooks(ctx, productID)
 	if err != nil {
 		return nil, err
 	}
 	var differences []Difference
-	err = l.scan(ctx, productID, prefixAccount, func(e Entity, _ time.Time) error {
-		if !strings.HasSuffix(e.Row, suffixAccount) {
-			return nil
+	differ := func(period, format string, args ...any) {
+		differences = append(differences, Difference{productID, period, fmt.Sprintf(format, args...)})
+	}
+	for _, period := range order {
+		books, s := all[period], found[period]
+		delete(found, period)
+		if s == nil {
+			s = new(sums)
 		}
-		a := accountOf(e)
-		s := at(a.Period)
-		for _, c := range []struct {
-			what      string
-			book, sum int64
-		}{{"spent", a.Spent, s.spent}, {"held", a.Held, s.held}, {"records", a.Records, s.records}} {
-			if c.book != c.sum {
-				differences = append(differences, Difference{productID, a.Period, fmt.Sprintf("%s: the account says %d, its rows sum to %d", c.what, c.book, c.sum)})
+		if !books.exists {
+			differ(period, "there are leases, but no account")
+			continue
+		}
+		for i := range books.writeOffs {
+			for _, in := range books.writeOffs[i].list {
+				s.spent += in.Hold
+				s.records++
 			}
 		}
-		delete(found, a.Period)
-		return nil
-	})
-	for period, s := range found {
-		if *s != (sums{}) {
-			differences = append(differences, Difference{productID, period, fmt.Sprintf("no account, but rows: spent %d, held %d", s.spent, s.held)})
+		granted := int64(0)
+		for i := range books.leases {
+			if lease := &books.leases[i]; !lease.Closed {
+				granted += lease.Granted
+				if err := lease.check(); err != nil {
+					differ(period, "%v", err)
+				}
+			}
+		}
+		if want := books.account.Closed + granted; books.account.Committed != want {
+			differ(period, "committed: the account says %d, closed and granted are %d", books.account.Committed, want)
+		}
+		view := books.view()
+		if view.Spent != s.spent {
+			differ(period, "spent: the books say %d, the records sum to %d", view.Spent, s.spent)
+		}
+		if view.Records != s.records {
+			differ(period, "records: the books say %d, there are %d", view.Records, s.records)
 		}
 	}
-	return differences, err
+	for period, s := range found {
+		if *s != (sums{}) {
+			differ(period, "no account, but records: spent %d", s.spent)
+		}
+	}
+	return differences, nil
 }

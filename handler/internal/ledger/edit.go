@@ -28,16 +28,15 @@ type Draft struct {
 // done is false if it had happened before. A name used with another body is
 // ErrOtherBody.
 func (l *Ledger) Edit(ctx context.Context, productID string, once Once, edit func(d *Draft) error) (p *quota.Product, done bool, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reserveWaitMax)
+	ctx, cancel := l.rt.Deadline(context.WithoutCancel(ctx), reserveWaitMax)
 	defer cancel()
 	now := l.options.Now()
 	recordID := l.options.NewID(now) // one for all tries: its row tells whether one of them happened
 	tried := false
 	for try := 0; ; try++ {
 		if try > 0 {
-			select {
-			case <-time.After(backoff(try)):
-			case <-ctx.Done():
+			l.pause(try)
+			if ctx.Err() != nil {
 				return nil, false, fmt.Errorf("edit: %w", errors.Join(ErrUnavailable, err))
 			}
 		}
@@ -107,17 +106,14 @@ func (l *Ledger) tryEdit(
 	if err != nil {
 		return nil, nil, final(err)
 	}
-	account := Account{Period: window.Name, Start: window.Start, End: window.End, Budget: product.Budget}
-	accountETag := ""
-	row, err := l.store.Get(ctx, id, accountRow(window.Name))
-	if err == nil {
-		account, accountETag = accountOf(row), row.ETag
-	} else if !errors.Is(err, ErrMissing) {
+	accounts, err := l.editable(ctx, product, window, now)
+	if err != nil {
 		return nil, nil, err
 	}
-	// The account was read after the configuration; if an edit came between
+	// The accounts were read after the configuration; if an edit came between
 	// them the ETag of the configuration has moved and the transaction fails.
-	draft := &Draft{Product: product, Account: account}
+	before := product.Budget
+	draft := &Draft{Product: product, Account: Account{Period: window.Name, Start: window.Start, End: window.End, Budget: accounts[0].Budget}}
 	if err := edit(draft); err != nil {
 		return nil, nil, final(err)
 	}
@@ -133,12 +129,25 @@ func (l *Ledger) tryEdit(
 	}
 	changed.ETag = config.ETag
 	ops := []Op{{Kind: Replace, Entity: changed}}
-	draft.Account.Version++
-	entity := draft.Account.entity()
-	if entity.ETag = accountETag; accountETag == "" {
-		ops = append(ops, Op{Kind: Insert, Entity: entity})
-	} else {
-		ops = append(ops, Op{Kind: Replace, Entity: entity})
+	for i := range accounts {
+		a := &accounts[i]
+		switch {
+		case i == 0:
+			a.Budget = draft.Account.Budget
+		case product.Budget != before && a.Window.Start.After(window.Start):
+			a.Budget = product.Budget
+		}
+		a.Version++
+		a.Config = product.Version
+		entity := a.entity()
+		if entity.ETag = a.etag; a.etag == "" {
+			ops = append(ops, Op{Kind: Insert, Entity: entity})
+		} else {
+			if l.mutated(EditAnyETag) {
+				entity.ETag = AnyETag
+			}
+			ops = append(ops, Op{Kind: Replace, Entity: entity})
+		}
 	}
 	if once.Key != "" {
 		ops = append(ops, Op{Kind: Insert, Entity: once.entity()})
@@ -153,6 +162,40 @@ func (l *Ledger) tryEdit(
 	return draft, records, nil
 }
 
+type editedAccount struct {
+	account
+	etag string // empty: there is none
+}
+
+// editable are the accounts that a change must reach: that of the running
+// period, which is made if there is none, and those that a process uses whose
+// clock is off.
+func (l *Ledger) editable(ctx context.Context, p *quota.Product, window quota.Window, now time.Time) ([]editedAccount, error) {
+	windows := []quota.Window{window}
+	for _, off := range []time.Duration{-clocksOff, clocksOff} {
+		other, err := p.WindowAt(now.Add(off))
+		if err != nil {
+			return nil, final(err)
+		}
+		if other.Name != window.Name {
+			windows = append(windows, other)
+		}
+	}
+	var accounts []editedAccount
+	for i, w := range windows {
+		row, err := l.store.Get(ctx, p.ID, accountRow(w.Name))
+		switch {
+		case err == nil:
+			accounts = append(accounts, editedAccount{accountOf(row), row.ETag})
+		case !errors.Is(err, ErrMissing):
+			return nil, err
+		case i == 0:
+			accounts = append(accounts, editedAccount{account{Window: w, Budget: p.Budget}, ""})
+		}
+	}
+	return accounts, nil
+}
+
 // edits does what follows a change that is in the store.
 func (l *Ledger) edits(d *Draft, records []usage.Record) {
 	l.forget(d.Product, d.AddKey, d.RevokeKey)
@@ -164,7 +207,7 @@ func (l *Ledger) edits(d *Draft, records []usage.Record) {
 	}
 	// The index row is only a hint; if this fails it is overruled for ever by
 	// the product's own list of keys.
-	ctx, cancel := context.WithTimeout(context.Background(), txnTimeout)
+	ctx, cancel := l.timeout()
 	defer cancel()
 	row, err := l.store.Get(ctx, indexPartition, prefixKey+d.RevokeKey)
 	if err == nil && row.Texts["Product"] == d.Product.ID {
@@ -184,10 +227,11 @@ func (l *Ledger) draftOps(d *Draft, firstID string, now time.Time) ([]Op, []usag
 	var ops []Op
 	records := make([]usage.Record, 0, len(d.Records))
 	for i, r := range d.Records {
-		r.Schema, r.Rev, r.ID, r.Time = usage.RecordSchema, 1, firstID, now.UTC()
+		r.Schema, r.Rev, r.ID = usage.RecordSchema, 1, firstID
 		if i > 0 {
 			r.ID = l.options.NewID(now)
 		}
+		r.Time = timeOf(r.ID)
 		r.Period, r.ProductID, r.Product = usage.Text(d.Account.Period), usage.Text(d.Product.ID), usage.Text(d.Product.Name)
 		r.Unit, r.Tags = usage.Text(d.Product.Unit), d.Product.Tags
 		row, outbox, err := recordEntities(&r)

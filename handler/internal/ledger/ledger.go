@@ -8,15 +8,16 @@
 //   - what was spent is the sum of the records, always: a record and its charge
 //     are one transaction.
 //
-// This is its first form: every reserve, settle and void is a conditional
-// transaction on the account row of the product's period. Within a process one
-// writer per account puts all that wait into one transaction, so requests of
-// one process do not contend; processes do. Nothing is ever reset: the period
-// is part of the account's key.
+// A product's budget for a period is an account row. A process takes a share of
+// it, a lease, in a row of its own, and lists there, before it forwards
+// anything, each request that it runs and what that may cost at most. So
+// processes do not contend for a row, what a dead one may have spent is known,
+// and whoever closes a lease fences the process that holds it: no clock decides
+// about money. docs/ACCOUNTING.md tells the protocol.
 //
 // An answer that did not arrive says nothing, and neither does a conflict: a
-// message may be delivered twice. So after every error each operation looks for
-// its own effect before it is tried again (see writer.go).
+// message may be delivered twice (see commit.go). Nothing is ever reset: the
+// period is part of the account's key.
 package ledger
 
 import (
@@ -24,11 +25,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	"maps"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/costgate/costgate/handler/internal/quota"
 	"github.com/costgate/costgate/handler/internal/usage"
@@ -42,13 +41,34 @@ const (
 	HistoryMax        = 1000 // records in one page of history
 	KeysPerProductMax = 20
 	ProductsMax       = 100_000
+	IntentsMax        = 1000 // requests that run under one lease
+	UnsentMax         = 2000 // records that one lease lists for the lake; more have outbox rows
+
+	rowsPerTxnMax    = OpsMax - 3 // besides the account, the configuration and the lease
+	bytesPerTxnMax   = 1 << 20    // besides them
+	orphansPerTxnMax = 95
+	listedPerTxnMax  = 45
+	intentBytes      = 120       // an intent without its texts
+	intentBytesMax   = 256 << 10 // of the intents that one transaction adds
+	sweepRoundsMax   = 1000
+	clocksOff        = time.Hour // how far a process's clock may be off for an edit to reach the period that it uses
+	correctTriesMax  = 20
 
 	productTTL        = 5 * time.Second  // how long a product is used without being read again
 	unknownKeyTTL     = time.Second      // the same for "there is no such key"
 	productStaleMax   = 10 * time.Minute // how long it is used while the store cannot be reached
 	heartbeatInterval = 10 * time.Second
-	abandonedAfter    = 30 * time.Second // a process without a heartbeat for so long is swept
-	instanceForgotten = 24 * time.Hour
+	abandonedAfter    = 30 * time.Second        // a lease that was not written for so long is reclaimed
+	validity          = 5 * time.Second         // how old what is known of a stop or a budget may be
+	pollInterval      = 2500 * time.Millisecond // between two reads of an account that is in use
+	idleClose         = 20 * time.Second        // a lease that was not used for so long is given back
+	tickInterval      = 500 * time.Millisecond
+	sweepInterval     = time.Minute
+	pressureFor       = 5 * time.Second // how long a request that found all money held calls it back
+	grantSeconds      = 10              // what a lease asks for at most, in seconds of its spending
+	slackSeconds      = 2               // the slack of overlap, likewise
+	txnTimeout        = 3 * time.Second
+	resendAfter       = 10 * time.Second // a record that the lake has not acknowledged is offered again
 	onceForgotten     = 7 * 24 * time.Hour
 	settleWaitMax     = 10 * time.Second // how long an answer is kept open for its settlement
 	reserveWaitMax    = 15 * time.Second
@@ -61,6 +81,7 @@ var (
 	ErrUnknownKey     = errors.New("no product has this key")
 	ErrKeyTaken       = errors.New("this key belongs to another product")
 	ErrUnknownRecord  = errors.New("no such record")
+	ErrNotSwept       = errors.New("the record was not swept: it holds what the request really cost")
 	ErrOtherBody      = errors.New("this idempotency key was used with another body")
 	ErrBusy           = fmt.Errorf("too many operations wait: %w", ErrUnavailable)
 )
@@ -89,10 +110,17 @@ func (r *Refusal) Error() string { return "refused: " + string(r.Reason) }
 type Options struct {
 	Instance string                                            // a name that no process ever had before
 	Embedded bool                                              // this process is the only user of the store
-	Now      func() time.Time                                  // default time.Now
+	Now      func() time.Time                                  // of the default Runtime
+	Runtime  Runtime                                           // default Realtime(Now)
 	NewID    func(now time.Time) string                        // default UUIDv7
 	OnRecord func(product, outbox string, record usage.Record) // a record was stored: hand it to the lake; must not block
 	Log      *slog.Logger
+	// OrphansMax is how many records one reclaim writes itself; the rest it
+	// lists. Default and most: 95.
+	OrphansMax int
+	// Mutant breaks one rule of the protocol, by its name. It is for the
+	// simulator, which must notice.
+	Mutant Mutant
 }
 
 // Ledger is the books of all products. It is safe for concurrent use.
@@ -100,22 +128,31 @@ type Ledger struct {
 	store   Store
 	options Options
 	log     *slog.Logger
+	rt      Runtime
 
-	mu       sync.Mutex
-	accounts map[accountKey]*writer
+	mu       sync.Mutex // never held while a book's is asked for
+	books    map[accountKey]*book
 	keys     map[string]*cachedKey
-	pending  sync.WaitGroup // writers that run
+	adopted  map[string]map[mark]bool // of closed leases, by row: what the lake has
+	counters counters
+
+	mu2   sync.Mutex
+	tasks int // that run
 }
 
 type accountKey struct{ product, period string }
 
 // New makes a ledger on a store.
 func New(store Store, options Options) *Ledger {
-	if options.Now == nil {
-		options.Now = time.Now
+	if options.Runtime == nil {
+		options.Runtime = Realtime(options.Now)
+	}
+	options.Now = options.Runtime.Now
+	if options.OrphansMax == 0 {
+		options.OrphansMax = orphansPerTxnMax
 	}
 	if options.NewID == nil {
-		options.NewID = NewID
+		options.NewID = func(now time.Time) string { return recordIDFor(options.Runtime, now) }
 	}
 	if options.OnRecord == nil {
 		options.OnRecord = func(string, string, usage.Record) {}
@@ -124,20 +161,9 @@ func New(store Store, options Options) *Ledger {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Ledger{
-		store: store, options: options, log: options.Log,
-		accounts: map[accountKey]*writer{}, keys: map[string]*cachedKey{},
+		store: store, options: options, log: options.Log, rt: options.Runtime,
+		books: map[accountKey]*book{}, keys: map[string]*cachedKey{}, adopted: map[string]map[mark]bool{},
 	}
-}
-
-// NewID makes a record id: a UUID version 7 whose time is now, so that the id
-// names the row.
-func NewID(now time.Time) string {
-	id := uuid.Must(uuid.NewV7())
-	ms := now.UnixMilli()
-	for i := range 6 {
-		id[i] = byte(ms >> (40 - 8*i))
-	}
-	return id.String()
 }
 
 // Reservation asks for money before a request is forwarded.
@@ -152,8 +178,6 @@ type Reservation struct {
 	Record usage.Record
 	// HoldNanoUSD is what the granted amount is worth, for the record.
 	HoldNanoUSD func(granted int64) usage.Count
-
-	instance string // of the process that holds it
 }
 
 // Hold is money set aside for one request. It must be settled or voided.
@@ -164,43 +188,104 @@ type Hold struct {
 	Account  Account // as it was when the hold was taken
 	period   quota.Window
 	unlisted bool // the store was out of reach and the product is soft: there is no intent
+	held     *held
+	book     *book
 }
 
-// Reserve takes a hold and makes the intent durable. It returns a *Refusal if
-// the budget does not allow it, and an error that is ErrUnavailable if the store
-// did not answer (a soft product gets an unlisted hold then).
+// grant makes it a hold of an amount.
+func (h *Hold) grant(amount int64, r *Reservation) {
+	h.Amount = amount
+	if r.HoldNanoUSD != nil {
+		h.Record.HoldNanoUSD = r.HoldNanoUSD(amount)
+	}
+}
+
+// Durable waits until the hold survives the process; then the client may see
+// the answer's first byte. For all but overlap products it is so at once. An
+// error means that the request must end without an answer.
+func (h *Hold) Durable(ctx context.Context) error {
+	if h.held == nil {
+		return nil
+	}
+	ctx, cancel := h.book.ledger.rt.Deadline(ctx, reserveWaitMax)
+	defer cancel()
+	if err := h.held.gate.Wait(ctx); err != nil {
+		return fmt.Errorf("hold %s is not durable: %w", h.Record.ID, errors.Join(ErrUnavailable, err))
+	}
+	h.book.mu.Lock()
+	defer h.book.mu.Unlock()
+	if !h.held.listed {
+		return errLeaseLost
+	}
+	return nil
+}
+
+// Reserve takes a hold and makes the intent durable (an overlap product's may be
+// made so while the request runs: see Durable). It returns a *Refusal if the
+// budget does not allow it, and an error that is ErrUnavailable if the store did
+// not answer (a soft product gets an unlisted hold then).
 func (l *Ledger) Reserve(ctx context.Context, r Reservation) (*Hold, error) {
-	now := l.options.Now()
+	now := l.rt.Now()
 	window, err := r.Product.WindowAt(now)
 	if err != nil {
 		return nil, err
 	}
-	r.instance = l.options.Instance
-	hold := l.newHold(&r, window, now)
+	b := l.book(r.Product.ID, window)
+	w := &want{reservation: r, hold: l.newHold(&r, window, now), gate: l.rt.Gate()}
+	if b.quick(w) {
+		return w.hold, nil
+	}
 	wait := reserveWaitMax
 	if r.Product.Enforcement == quota.EnforceSoft {
 		wait = softWaitMax
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	err = l.writer(r.Product.ID, window).do(ctx, &reserveOp{reservation: r, hold: hold})
-	switch {
-	case err == nil:
-		return hold, nil
-	case errors.As(err, new(*Refusal)):
+	if err := b.ask(w); err != nil {
 		return nil, err
 	}
-	// The writer may still be at work on this hold: it is undone, and not used.
-	l.undo(hold)
-	if r.Product.Enforcement != quota.EnforceSoft || errors.Is(err, errFinal) {
-		return nil, fmt.Errorf("reserve: %w", errors.Join(ErrUnavailable, err))
+	ctx, cancel := l.rt.Deadline(ctx, wait)
+	defer cancel()
+	if waitErr := w.gate.Wait(ctx); waitErr != nil {
+		b.mu.Lock()
+		w.dropped = true
+		done := w.done
+		b.mu.Unlock()
+		if !done {
+			return l.withoutStore(&r, window, now, errors.Join(ErrUnavailable, waitErr))
+		}
+		if w.err == nil { // it came in the very moment
+			return w.hold, nil
+		}
 	}
-	unlisted := l.newHold(&r, window, now)
-	unlisted.unlisted, unlisted.Amount = true, r.Max
-	if r.HoldNanoUSD != nil {
-		unlisted.Record.HoldNanoUSD = r.HoldNanoUSD(r.Max)
+	switch {
+	case w.err == nil:
+		return w.hold, nil
+	case errors.As(w.err, new(*Refusal)):
+		return nil, w.err
 	}
+	return l.withoutStore(&r, window, now, w.err)
+}
+
+// withoutStore lets a soft product go on.
+func (l *Ledger) withoutStore(r *Reservation, window quota.Window, now time.Time, err error) (*Hold, error) {
+	if r.Product.Enforcement != quota.EnforceSoft || errors.Is(err, errFinal) || errors.Is(err, ErrUnknownProduct) || errors.Is(err, context.Canceled) {
+		return nil, fmt.Errorf("reserve: %w", err)
+	}
+	unlisted := l.newHold(r, window, now)
+	unlisted.unlisted = true
+	unlisted.grant(r.Max, r)
 	return unlisted, nil
+}
+
+// ask queues a request for a hold.
+func (b *book) ask(w *want) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.wants) >= QueueMax {
+		return ErrBusy
+	}
+	b.wants = append(b.wants, w)
+	b.kick()
+	return nil
 }
 
 // newHold makes a hold with a record and an id of its own.
@@ -208,15 +293,11 @@ func (l *Ledger) newHold(r *Reservation, window quota.Window, now time.Time) *Ho
 	hold := &Hold{Product: r.Product, Record: r.Record, period: window}
 	record := &hold.Record
 	record.Schema, record.Rev, record.Kind = usage.RecordSchema, 1, usage.KindRequest
-	record.ID, record.Time = l.options.NewID(now), now.UTC()
+	record.ID = l.options.NewID(now)
+	record.Time = timeOf(record.ID)
 	record.Period, record.ProductID, record.Product = usage.Text(window.Name), usage.Text(r.Product.ID), usage.Text(r.Product.Name)
 	record.Unit, record.Tags = usage.Text(r.Product.Unit), r.Product.Tags
 	return hold
-}
-
-// undo makes sure that a reserve of unknown outcome leaves no intent behind.
-func (l *Ledger) undo(hold *Hold) {
-	l.writer(hold.Product.ID, hold.period).enqueue(context.Background(), &voidOp{hold: hold, unknown: true})
 }
 
 // Settlement is how a request ended.
@@ -233,14 +314,43 @@ type Settlement struct {
 // then goes on in the background until it is done. It returns the account as it
 // was after the charge; nil if that is not known yet.
 func (l *Ledger) Settle(ctx context.Context, hold *Hold, s Settlement) (*Account, error) {
-	op := &settleOp{hold: hold, settlement: s}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWaitMax)
+	ctx, cancel := l.rt.Deadline(context.WithoutCancel(ctx), settleWaitMax)
 	defer cancel()
-	w := l.writer(hold.Product.ID, hold.period)
-	if err := w.do(ctx, op); err != nil {
-		return nil, fmt.Errorf("settle %s: %w", hold.Record.ID, err)
+	if hold.unlisted {
+		c := &charge{record: s.Record, settles: &s, gate: l.rt.Gate()}
+		err := l.book(hold.Product.ID, hold.period).spend(ctx, c)
+		return c.account, err
 	}
-	return op.account, nil
+	e := &ending{held: hold.held, s: s, gate: l.rt.Gate()}
+	return hold.book.end(ctx, e)
+}
+
+// end queues the end of a request and waits for it. If ctx ends first it goes on
+// all the same.
+func (b *book) end(ctx context.Context, e *ending) (*Account, error) {
+	b.mu.Lock()
+	if e.held.lost {
+		b.late(e)
+	} else {
+		b.endings = append(b.endings, e)
+		b.kick()
+	}
+	b.mu.Unlock()
+	if err := e.gate.Wait(ctx); err != nil {
+		return nil, fmt.Errorf("end of %s: %w", e.held.intent.ID, err)
+	}
+	return e.account, e.err
+}
+
+func (b *book) spend(ctx context.Context, c *charge) error {
+	b.mu.Lock()
+	b.charges = append(b.charges, c)
+	b.kick()
+	b.mu.Unlock()
+	if err := c.gate.Wait(ctx); err != nil {
+		return err
+	}
+	return c.err
 }
 
 // Void gives a hold back: its request was not forwarded. Like Settle it goes on
@@ -249,9 +359,10 @@ func (l *Ledger) Void(ctx context.Context, hold *Hold) error {
 	if hold.unlisted {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWaitMax)
+	ctx, cancel := l.rt.Deadline(context.WithoutCancel(ctx), settleWaitMax)
 	defer cancel()
-	return l.writer(hold.Product.ID, hold.period).do(ctx, &voidOp{hold: hold})
+	_, err := hold.book.end(ctx, &ending{held: hold.held, void: true, gate: l.rt.Gate()})
+	return err
 }
 
 // Once names an effect that must happen once. The zero value is no name.
@@ -271,17 +382,27 @@ func (l *Ledger) Charge(ctx context.Context, p *quota.Product, record usage.Reco
 	if err != nil {
 		return false, err
 	}
-	record.Schema, record.Rev, record.ID, record.Time = usage.RecordSchema, 1, l.options.NewID(now), now.UTC()
+	record.Schema, record.Rev, record.ID = usage.RecordSchema, 1, l.options.NewID(now)
+	record.Time = timeOf(record.ID)
 	record.Period, record.ProductID, record.Product = usage.Text(window.Name), usage.Text(p.ID), usage.Text(p.Name)
 	record.Unit, record.Tags = usage.Text(p.Unit), p.Tags
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWaitMax)
+	ctx, cancel := l.rt.Deadline(context.WithoutCancel(ctx), settleWaitMax)
 	defer cancel()
-	op := &chargeOp{product: p, record: record, once: once}
-	if err := l.writer(p.ID, window).do(ctx, op); err != nil {
+	c := &charge{record: record, once: once, gate: l.rt.Gate()}
+	if err := l.book(p.ID, window).spend(ctx, c); err != nil {
 		return false, fmt.Errorf("charge: %w", err)
 	}
-	return !op.repeated, nil
+	return !c.repeated, nil
 }
+
+func (o Once) entity() Entity { return Entity{Row: o.row(), Texts: map[string]string{"Body": o.Body}} }
+
+func responseRow(responseID string) string { return prefixResponse + digest("response", responseID) }
+
+// errFinal marks errors that end an operation instead of having it tried again.
+var errFinal = errors.New("not to be tried again")
+
+func final(err error) error { return fmt.Errorf("%w (%w)", err, errFinal) }
 
 // Headroom is what is available to a product as far as this process knows
 // without asking the store.
@@ -291,49 +412,60 @@ func (l *Ledger) Headroom(p *quota.Product) (available int64, known bool) {
 		return 0, false
 	}
 	l.mu.Lock()
-	w := l.accounts[accountKey{p.ID, window.Name}]
+	b := l.books[accountKey{p.ID, window.Name}]
 	l.mu.Unlock()
-	if w == nil {
+	if b == nil {
 		return 0, false
 	}
-	return w.headroom()
-}
-
-// writer finds or makes the writer of an account.
-func (l *Ledger) writer(product string, window quota.Window) *writer {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	key := accountKey{product, window.Name}
-	w := l.accounts[key]
-	if w == nil {
-		if len(l.accounts) >= AccountsCachedMax {
-			for other, idle := range l.accounts {
-				if idle.idle() {
-					delete(l.accounts, other)
-					break
-				}
-			}
-		}
-		w = &writer{ledger: l, product: product, window: window}
-		l.accounts[key] = w
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.known {
+		return 0, false
 	}
-	return w
+	available = b.account.Budget - b.account.Committed
+	if b.lease != nil {
+		available += b.lease.Granted - b.lease.Settled - b.lease.held()
+	}
+	return available, true
 }
 
-// Drain waits until everything queued is durable, or ctx ends.
+// Drain waits until everything queued is durable, and gives back what is not
+// used, or ctx ends.
 func (l *Ledger) Drain(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() { l.pending.Wait(); close(done) }()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	l.shut()
+	for {
+		l.mu2.Lock()
+		tasks := l.tasks
+		l.mu2.Unlock()
+		if tasks == 0 {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.rt.Sleep(2 * time.Millisecond)
 	}
 }
 
-// backoff waits a jittered while that grows with the number of tries.
-func backoff(try int) time.Duration {
-	base := min(5*time.Millisecond<<min(try, 10), time.Second)
-	return base/2 + rand.N(base)
+// counters count what is rare and has to happen in a simulation.
+type counters struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (c *counters) add(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n == nil {
+		c.n = map[string]int{}
+	}
+	c.n[what]++
+}
+
+// Counters are how often what is rare happened: resent transactions, lost
+// leases, reclaims, and late settlements by branch.
+func (l *Ledger) Counters() map[string]int {
+	l.counters.mu.Lock()
+	defer l.counters.mu.Unlock()
+	return maps.Clone(l.counters.n)
 }

@@ -198,9 +198,6 @@ func TestSweepChargesTheDeadAtTheirHold(t *testing.T) {
 	store := memstore.New(1, c.now)
 	dead := ledger.New(store, ledger.Options{Instance: "dead", Now: c.now})
 	p := mustCreate(t, dead)
-	if err := dead.Beat(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	holds := make([]*ledger.Hold, 3)
 	for i := range holds {
 		var err error
@@ -278,7 +275,10 @@ func TestEditIsOnceAndSeen(t *testing.T) {
 	if _, _, err := one.Edit(t.Context(), p.ID, ledger.Once{}, stop); err != nil {
 		t.Fatal(err)
 	}
-	_, err := reserve(t.Context(), two, p, 1, 1)
+	// A process that has just read the account goes on for some seconds; the
+	// simulator holds them against their bound. One that has not sees the stop.
+	three := ledger.New(store, ledger.Options{Instance: "3", Now: c.now})
+	_, err := reserve(t.Context(), three, p, 1, 1)
 	refusedBecause(t, err, ledger.ReasonStopped)
 	wantClean(t, one, p)
 }
@@ -366,11 +366,6 @@ func chaos(t *testing.T, seed uint64) {
 		processes[i] = ledger.New(store, ledger.Options{Instance: fmt.Sprint("p", i), Now: c.now})
 	}
 	p := mustCreate(t, processes[0])
-	for _, l := range processes {
-		if err := l.Beat(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
 	store.SetFaults(memstore.Faults{LoseRequest: 5, LoseAnswer: 8, Late: 8, Twice: 8})
 	var spent, admitted, running, worst atomic.Int64
 	var wg sync.WaitGroup

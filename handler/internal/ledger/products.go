@@ -110,7 +110,7 @@ func (l *Ledger) loadKey(ctx context.Context, hash string, entry *cachedKey) (*q
 
 // readKey follows the index to the product, whose own list of keys decides.
 func (l *Ledger) readKey(ctx context.Context, hash string) (*quota.Product, quota.Key, error) {
-	ctx, cancel := context.WithTimeout(ctx, txnTimeout)
+	ctx, cancel := l.rt.Deadline(ctx, 3*txnTimeout)
 	defer cancel()
 	index, err := l.store.Get(ctx, indexPartition, prefixKey+hash)
 	if errors.Is(err, ErrMissing) {

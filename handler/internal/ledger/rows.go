@@ -18,10 +18,11 @@ import (
 //
 //	C                    configuration: a quota.Product
 //	S.<period>.A         account of a period
-//	I.<record id>        intent: a hold whose request may be running
+//	S.<period>.L.<id>    lease: the share of the account that one process may spend
+//	S.<period>.W.<id>    write-off: intents of a reclaimed lease that are not records yet
 //	U.<inverted ms>.<id> usage: one record, newest first
 //	X.<hash>             an effect that must not happen twice
-//	O.<record id>.<rev>  outbox: a record that the lake has not acknowledged
+//	O.<record id>.<rev>  outbox: a record that the lake has not acknowledged and no lease lists
 //	V.<hash>             a stored response that this product made
 //
 // Rows of the index partition:
@@ -29,13 +30,11 @@ import (
 //	p.<product id>       every product
 //	k.<key hash>         the product that a key belongs to; C has the last word
 //	x.<hash>             an idempotent Create and the product id it chose
-//	i.<instance>         heartbeat of a process
 const (
 	indexPartition = "idx"
 	rowConfig      = "C"
 	prefixAccount  = "S."
 	suffixAccount  = ".A"
-	prefixIntent   = "I."
 	prefixUsage    = "U."
 	prefixOnce     = "X."
 	prefixOutbox   = "O."
@@ -43,7 +42,6 @@ const (
 	prefixProduct  = "p."
 	prefixKey      = "k."
 	prefixCreate   = "x."
-	prefixInstance = "i."
 
 	invertedMS = 9_999_999_999_999
 )
@@ -97,33 +95,12 @@ type Account struct {
 	Period     string
 	Start, End time.Time
 	Budget     int64
-	Spent      int64 // the sum of the period's records
-	Held       int64 // the sum of the period's intents
+	Spent      int64 // the sum of the period's records, and of write-offs that are not records yet
+	Held       int64 // the holds of requests that run
 	Records    int64
 	Tokens     int64 // of the period's records
 	Overruns   int64 // records that cost more than their hold
 	Version    int64 // of the account; counts every change
-}
-
-func (a *Account) available() int64 { return a.Budget - a.Spent - a.Held }
-
-func (a *Account) entity() Entity {
-	return Entity{
-		Row: accountRow(a.Period),
-		Ints: map[string]int64{
-			"Budget": a.Budget, "Spent": a.Spent, "Held": a.Held, "Records": a.Records,
-			"Tokens": a.Tokens, "Overruns": a.Overruns, "Version": a.Version,
-		},
-		Texts: map[string]string{"Period": a.Period, "Start": formatTime(a.Start), "End": formatTime(a.End)},
-	}
-}
-
-func accountOf(e Entity) Account {
-	return Account{
-		Period: e.Texts["Period"], Start: parseTime(e.Texts["Start"]), End: parseTime(e.Texts["End"]),
-		Budget: e.Ints["Budget"], Spent: e.Ints["Spent"], Held: e.Ints["Held"], Records: e.Ints["Records"],
-		Tokens: e.Ints["Tokens"], Overruns: e.Ints["Overruns"], Version: e.Ints["Version"],
-	}
 }
 
 func formatTime(t time.Time) string {

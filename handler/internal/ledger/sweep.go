@@ -2,47 +2,93 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/costgate/costgate/handler/internal/quota"
-	"github.com/costgate/costgate/handler/internal/usage"
 )
 
-// Beat writes this process's heartbeat. A process without one for 30 s is
-// swept; if it lives all the same its settlements correct what the sweep did.
-func (l *Ledger) Beat(ctx context.Context) error {
-	row := Entity{Row: prefixInstance + l.options.Instance, ETag: AnyETag, Texts: map[string]string{"Beat": formatTime(l.options.Now())}}
-	_, err := l.store.Apply(ctx, indexPartition, []Op{{Kind: Replace, Entity: row}})
-	if errors.Is(err, ErrMissing) {
-		_, err = l.store.Apply(ctx, indexPartition, []Op{{Kind: Insert, Entity: row}})
+// Tick does what the clock wants done; call it about twice a second. It only
+// starts work.
+func (l *Ledger) Tick() {
+	l.mu.Lock()
+	books := make([]*book, 0, len(l.books))
+	for _, b := range l.books {
+		books = append(books, b)
 	}
-	return err
+	l.mu.Unlock()
+	for _, b := range books {
+		b.tick()
+	}
 }
 
-// Run beats and, if sweeping, sweeps once a minute until ctx ends.
-func (l *Ledger) Run(ctx context.Context, sweeping bool) {
-	beat, sweep := time.NewTicker(heartbeatInterval), time.NewTicker(time.Minute)
-	defer beat.Stop()
-	defer sweep.Stop()
-	for {
-		var what string
-		var err error
-		select {
-		case <-ctx.Done():
-			return
-		case <-beat.C:
-			what, err = "heartbeat", l.Beat(ctx)
-		case <-sweep.C:
-			if sweeping {
-				what = "sweep"
-				_, err = l.Sweep(ctx)
-			}
+func (b *book) tick() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lease == nil {
+		return
+	}
+	now := b.ledger.rt.Elapsed()
+	quiet := now - b.usedAt
+	if now-b.wroteAt >= heartbeatInterval {
+		b.chores.beat = true
+	}
+	every := pollInterval
+	if b.lease.Granted-b.lease.Settled > b.lease.held() && b.known && b.underPressure() {
+		every = pollInterval / 4
+	}
+	if now-max(b.readAt, b.pollAt) >= every && quiet < idleClose {
+		b.chores.poll, b.pollAt = true, now
+	}
+	if len(b.live) == 0 && quiet >= idleClose && b.allAcked() {
+		b.chores.shut = true
+	}
+	if len(b.live) == 0 && quiet >= time.Second && b.lease.Slack > 0 {
+		b.chores.idle = true
+	}
+	b.kick()
+}
+
+func (b *book) allAcked() bool {
+	for _, m := range b.lease.Unsent {
+		if !b.acked[m] {
+			return false
 		}
-		if err != nil && ctx.Err() == nil {
-			l.log.Warn(what+" failed", "error", err)
+	}
+	return true
+}
+
+// Close gives back what this process holds of every account, as far as nothing
+// runs under it. Nothing depends on it.
+func (l *Ledger) shut() {
+	l.mu.Lock()
+	books := make([]*book, 0, len(l.books))
+	for _, b := range l.books {
+		books = append(books, b)
+	}
+	l.mu.Unlock()
+	for _, b := range books {
+		b.mu.Lock()
+		if b.lease != nil && len(b.live) == 0 && b.allAcked() {
+			b.chores.shut = true
+			b.kick()
+		}
+		b.mu.Unlock()
+	}
+}
+
+// Run ticks and, if sweeping, sweeps once a minute until ctx ends.
+func (l *Ledger) Run(ctx context.Context, sweeping bool) {
+	swept := l.rt.Elapsed()
+	for ctx.Err() == nil {
+		l.rt.Sleep(tickInterval)
+		l.Tick()
+		if sweeping && l.rt.Elapsed()-swept >= sweepInterval {
+			swept = l.rt.Elapsed()
+			l.start(func() {
+				if _, err := l.Sweep(ctx); err != nil && ctx.Err() == nil {
+					l.log.Warn("sweep failed", "error", err)
+				}
+			})
 		}
 	}
 }
@@ -51,17 +97,16 @@ func (l *Ledger) Run(ctx context.Context, sweeping bool) {
 // record at its hold. It also deletes names of effects older than 7 days. Any
 // process may sweep at any time, several at once too.
 func (l *Ledger) Sweep(ctx context.Context) (swept int, err error) {
-	alive, err := l.alive(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("read heartbeats: %w", err)
-	}
 	ids, err := l.productIDs(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("read products: %w", err)
 	}
 	for _, id := range ids {
-		n, sweepErr := l.sweepProduct(ctx, id, alive)
+		n, sweepErr := l.sweepProduct(ctx, id)
 		swept += n
+		if sweepErr == nil {
+			sweepErr = l.forgetOnce(ctx, id)
+		}
 		if sweepErr != nil {
 			err = errors.Join(err, fmt.Errorf("sweep %s: %w", id, sweepErr))
 		}
@@ -69,69 +114,80 @@ func (l *Ledger) Sweep(ctx context.Context) (swept int, err error) {
 	return swept, err
 }
 
-// alive are the processes whose intents are not to be swept. On an embedded
-// store whatever is not this process is dead.
-func (l *Ledger) alive(ctx context.Context) (map[string]bool, error) {
-	alive := map[string]bool{l.options.Instance: true}
-	if l.options.Embedded {
-		return alive, nil
-	}
-	var forgotten []Op
-	err := l.scan(ctx, indexPartition, prefixInstance, func(e Entity, date time.Time) error {
-		switch age := date.Sub(e.Updated); { // both by the store's clock
-		case age <= abandonedAfter:
-			alive[e.Row[len(prefixInstance):]] = true
-		case age > instanceForgotten && len(forgotten) < OpsMax:
-			forgotten = append(forgotten, Op{Kind: Delete, Entity: Entity{Row: e.Row, ETag: e.ETag}})
+// allBooks reads the books of every period of a product.
+func (l *Ledger) allBooks(ctx context.Context, product string) (map[string]*periodBooks, []string, error) {
+	all, order := map[string]*periodBooks{}, []string{}
+	err := l.scan(ctx, product, prefixAccount, func(e Entity, date time.Time) error {
+		_, period, _ := splitBooksRow(e.Row)
+		if all[period] == nil {
+			all[period] = new(periodBooks)
+			order = append(order, period)
 		}
-		return nil
+		all[period].date = date
+		return all[period].add(e)
 	})
-	if err == nil && len(forgotten) > 0 {
-		_ = l.deleteAll(ctx, indexPartition, forgotten) // the next sweep finds what is left
-	}
-	return alive, err
+	return all, order, err
 }
 
-func (l *Ledger) sweepProduct(ctx context.Context, id string, alive map[string]bool) (swept int, err error) {
-	var waiting []*job
-	err = l.scan(ctx, id, prefixIntent, func(e Entity, _ time.Time) error {
-		if alive[e.Texts["Instance"]] {
-			return nil
-		}
-		op, window, err := sweepOf(e)
+// sweepProduct goes over a product's books until nothing is left to do, or
+// something did not work out.
+func (l *Ledger) sweepProduct(ctx context.Context, id string) (swept int, err error) {
+	for range sweepRoundsMax {
+		again := false
+		all, order, err := l.allBooks(ctx, id)
 		if err != nil {
-			return err
+			return swept, err
 		}
-		waiting = append(waiting, l.writer(id, window).enqueue(ctx, op))
-		return nil
-	})
-	for _, j := range waiting {
-		select {
-		case jobErr := <-j.done:
-			if jobErr == nil {
-				swept++
+		for _, period := range order {
+			n, more, err := l.sweepPeriod(id, all[period])
+			swept += n
+			again = again || more
+			if err != nil {
+				return swept, err
 			}
-			err = errors.Join(err, jobErr)
-		case <-ctx.Done():
+		}
+		if !again || ctx.Err() != nil {
 			return swept, ctx.Err()
 		}
 	}
-	if err != nil {
-		return swept, err
-	}
-	return swept, l.forgetOnce(ctx, id)
+	return swept, nil
 }
 
-// sweepOf makes the record of an intent whose process is gone.
-func sweepOf(intent Entity) (*sweepOp, quota.Window, error) {
-	var r usage.Record
-	if err := json.Unmarshal([]byte(intent.Texts["Doc"]), &r); err != nil {
-		return nil, quota.Window{}, fmt.Errorf("intent %s/%s: %w", intent.Partition, intent.Row, err)
+// sweepPeriod makes at most one reclaim: it moves the account.
+func (l *Ledger) sweepPeriod(id string, books *periodBooks) (swept int, again bool, err error) {
+	if !books.exists {
+		return 0, false, nil
 	}
-	r.Outcome, r.UsageSource = usage.Text(usage.OutcomeSwept), usage.Text(usage.SourceSwept)
-	r.Charge = usage.Of(intent.Ints["Amount"])
-	r.CostNanoUSD, r.ListCostNanoUSD = r.HoldNanoUSD, r.HoldNanoUSD
-	return &sweepOp{intent: intent, record: r}, quota.Window{Name: intent.Texts["Period"]}, nil
+	listed := map[string]bool{}
+	for i := range books.writeOffs {
+		w := &books.writeOffs[i]
+		listed[w.leaseID] = true
+		again = true
+		if l.mutated(SweepDeletesList) {
+			w.list = nil
+		}
+		if err := l.materialize(id, w, books.account.Window.Name); err != nil {
+			return 0, false, err
+		}
+	}
+	for i := range books.leases {
+		lease := &books.leases[i]
+		switch {
+		case lease.Closed && (len(lease.Unsent) == 0 || l.mutated(SweepDeletesUnsent)) && !listed[lease.ID]:
+			l.drop(id, books.account.Window.Name, lease)
+		case l.abandoned(lease, books.date):
+			n, err := l.reclaim(id, books, lease)
+			return n, true, err
+		}
+	}
+	return 0, again, nil
+}
+
+// drop deletes a closed lease that has nothing left to tell.
+func (l *Ledger) drop(product, period string, lease *storedLease) {
+	ctx, cancel := l.timeout()
+	defer cancel()
+	_, _ = l.store.Apply(ctx, product, []Op{{Kind: Delete, Entity: Entity{Row: leaseRow(period, lease.ID), ETag: lease.etag}}}) // the next sweep sees it
 }
 
 // forgetOnce deletes the names of effects that are older than 7 days.

@@ -88,6 +88,10 @@ func (h *Handler) metered(w http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	defer x.upstream.Body.Close()
+	if err := x.hold.Durable(ctx); err != nil {
+		x.notDurable(ctx, err).write(w)
+		return
+	}
 	x.deliver(ctx, w)
 }
 
@@ -181,6 +185,16 @@ func (x *exchange) notAnswered(ctx context.Context, r *http.Request, err error) 
 		return &failure{status: http.StatusGatewayTimeout, kind: "server_error", code: "upstream_timeout", message: "Azure OpenAI did not answer in time."}
 	}
 	return upstreamLost("The connection to Azure OpenAI broke before it answered. Try again.")
+}
+
+// notDurable ends an exchange whose hold could not be made durable while the
+// request ran: the client gets nothing that the books might lose.
+func (x *exchange) notDurable(ctx context.Context, err error) *failure {
+	x.handler.options.Log.Warn("hold was not made durable; the answer is dropped", "product_id", x.product.ID, "error", err)
+	record := x.record()
+	x.estimateHold(&record, usage.OutcomeUpstreamError)
+	x.settle(ctx, record)
+	return unavailable()
 }
 
 // ErrNotSent is what an Upstream wraps when a request never left, for example

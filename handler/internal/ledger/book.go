@@ -1,0 +1,513 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/costgate/costgate/handler/internal/quota"
+	"github.com/costgate/costgate/handler/internal/usage"
+)
+
+// book is what one process knows of, and does to, one account: the lease that
+// it holds, the requests that run under it, and what waits to be written. All
+// that waits is written by one task, in as few transactions as fit; the task
+// ends when nothing waits.
+type book struct {
+	ledger  *Ledger
+	product string
+	window  quota.Window
+
+	mu      sync.Mutex // never held while waiting
+	running bool
+	wants   []*want   // requests that ask for a hold
+	endings []*ending // requests that are over
+	charges []*charge // money already spent
+	live    map[string]*held
+	acked   map[mark]bool // records of the lease that the lake has
+	offered map[mark]time.Duration
+	chores  chores
+	broken  error // an assertion failed: nothing is admitted any more
+
+	// What is known of the store. Changed by the task only, under mu.
+	known     bool
+	account   account
+	etag      string        // of the account; empty: there is none
+	readAt    time.Duration // when the last read of the account was sent
+	others    int64         // settled under other leases, when last read
+	holders   int64         // open leases when last read
+	product0  *quota.Product
+	config    Entity // the row of product0
+	lease     *lease // as committed; nil: none
+	leaseETag string
+	slackNext int64 // of the transaction on its way; else lease.Slack
+
+	usedAt  time.Duration // when a request was last admitted or ended
+	wroteAt time.Duration // when the lease was last written
+	pollAt  time.Duration
+	rate    ewma
+	tries   int
+}
+
+// chores are what the clock wants done.
+type chores struct{ beat, poll, shrink, shut, idle bool }
+
+func (c chores) any() bool { return c.beat || c.poll || c.shrink || c.shut || c.idle }
+
+// want is a request that asks for a hold.
+type want struct {
+	reservation Reservation
+	hold        *Hold
+	gate        Gate
+	err         error
+	done        bool // the gate is open
+	dropped     bool // nobody waits any more
+}
+
+// held is a request that was admitted.
+type held struct {
+	intent  intent
+	hold    *Hold
+	listed  bool // in the lease row, as far as is known
+	pending bool // in the row that is on its way
+	lost    bool // its lease is gone: it ends by lateSettle
+	leaseID string
+	gate    Gate // open when listed, or lost
+	opened  bool
+}
+
+// ending is a request that is over.
+type ending struct {
+	held    *held
+	void    bool
+	s       Settlement
+	known   bool // its stored response has a row already
+	gate    Gate
+	err     error
+	account *Account
+	done    bool
+}
+
+// charge is money that is spent already: it is recorded whatever the budget says.
+type charge struct {
+	record   usage.Record
+	once     []Once
+	gate     Gate
+	err      error
+	repeated bool
+	looked   bool // its names are known to be free
+	maybe    bool // it was in a transaction of unknown outcome
+	done     bool
+	account  *Account
+	settles  *Settlement // of a hold that was never listed
+	known    bool        // its stored response has a row already
+}
+
+// ewma is how fast holds are admitted, per second.
+type ewma struct {
+	at   time.Duration
+	rate float64 // a guess at how much to ask for, never money
+}
+
+func (e *ewma) add(now time.Duration, amount int64) {
+	const window = 5 * time.Second
+	gap := now - e.at
+	if gap > 10*window {
+		e.rate = 0
+	} else {
+		e.rate *= 1 - min(1, float64(gap)/float64(window))
+	}
+	e.rate += float64(amount) / window.Seconds()
+	e.at = now
+}
+
+func (l *Ledger) book(product string, window quota.Window) *book {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := accountKey{product, window.Name}
+	b := l.books[key]
+	if b == nil {
+		if len(l.books) >= AccountsCachedMax {
+			for other, idle := range l.books {
+				if idle.forgettable() {
+					delete(l.books, other)
+					break
+				}
+			}
+		}
+		b = &book{
+			ledger: l, product: product, window: window,
+			live: map[string]*held{}, acked: map[mark]bool{}, offered: map[mark]time.Duration{},
+		}
+		l.books[key] = b
+	}
+	return b
+}
+
+func (b *book) forgettable() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.running && b.lease == nil && len(b.live) == 0 && !b.busy()
+}
+
+// busy tells whether something waits to be written.
+func (b *book) busy() bool {
+	return len(b.wants) > 0 || len(b.endings) > 0 || len(b.charges) > 0 || b.chores.any()
+}
+
+// kick starts the task if it does not run. b.mu is held.
+func (b *book) kick() {
+	if !b.running && b.busy() {
+		b.running = true
+		b.ledger.start(b.run)
+	}
+}
+
+func (b *book) run() {
+	for {
+		b.mu.Lock()
+		if !b.busy() {
+			b.running = false
+			b.mu.Unlock()
+			return
+		}
+		b.mu.Unlock()
+		if err := b.step(); err != nil {
+			b.backoff(err)
+		} else {
+			b.tries = 0
+		}
+	}
+}
+
+func (b *book) backoff(err error) {
+	b.tries++
+	if errors.Is(err, ErrUnavailable) && b.tries%5 == 1 || b.tries%20 == 0 {
+		b.ledger.log.Warn("ledger transaction not confirmed, trying again",
+			"product_id", b.product, "period", b.window.Name, "tries", b.tries, "error", err)
+	}
+	b.ledger.pause(b.tries)
+}
+
+// step reads what must be known, and writes one transaction of what waits.
+func (b *book) step() error {
+	b.dropWants()
+	if err := b.prepare(); err != nil {
+		return err
+	}
+	fresh := false
+	for {
+		p := b.compose(fresh)
+		if p.err != nil {
+			return p.err
+		}
+		if p.doubt { // what this process remembers says no: ask the store before saying so
+			if err := b.recall(); err != nil {
+				return err
+			}
+			fresh = true
+			continue
+		}
+		if len(p.ops) == 0 {
+			b.refuse(p)
+			return nil
+		}
+		return b.commit(p)
+	}
+}
+
+// dropWants forgets requests that nobody waits for any more.
+func (b *book) dropWants() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	kept := b.wants[:0]
+	for _, w := range b.wants {
+		if !w.dropped {
+			kept = append(kept, w)
+		}
+	}
+	clear(b.wants[len(kept):])
+	b.wants = kept
+}
+
+// valid tells whether what is known of the account is young enough to admit.
+func (b *book) valid() bool {
+	return b.known && (b.ledger.rt.Elapsed()-b.readAt <= validity || b.ledger.mutated(StopUnseen))
+}
+
+// prepare does all reading that a transaction needs: composing one must not wait.
+func (b *book) prepare() error {
+	b.mu.Lock()
+	read := !b.known || b.chores.poll || (len(b.wants) > 0 && !b.valid())
+	whole := !b.known
+	read = read && !(b.known && b.ledger.mutated(StopUnseen))
+	b.chores.poll = false
+	var looks []*charge
+	for _, c := range b.charges {
+		if c.maybe || (!c.looked && len(c.once) > 0) {
+			looks = append(looks, c)
+		}
+	}
+	b.mu.Unlock()
+	if read {
+		var err error
+		if whole {
+			err = b.readAll()
+		} else {
+			err = b.refresh()
+		}
+		if err != nil {
+			if errors.Is(err, ErrUnknownProduct) {
+				b.failAll(err)
+				return nil
+			}
+			return err
+		}
+	}
+	for _, c := range looks {
+		if err := b.look(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// failAll ends all that waits: the product is gone.
+func (b *book) failAll(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, w := range b.wants {
+		w.finish(err)
+	}
+	for _, c := range b.charges {
+		c.finish(err)
+	}
+	b.wants, b.charges, b.chores = nil, nil, chores{}
+}
+
+// look finds out whether a charge was made before.
+func (b *book) look(c *charge) error {
+	ctx, cancel := b.ledger.timeout()
+	defer cancel()
+	if c.maybe {
+		name, err := usageRow(c.record.ID)
+		if err != nil {
+			return b.ended(c, false, final(err))
+		}
+		if _, err := b.ledger.store.Get(ctx, b.product, name); err == nil {
+			return b.ended(c, false, nil)
+		} else if !errors.Is(err, ErrMissing) {
+			return err
+		}
+	}
+	for _, once := range c.once {
+		row, err := b.ledger.store.Get(ctx, b.product, once.row())
+		switch {
+		case errors.Is(err, ErrMissing):
+		case err != nil:
+			return err
+		case row.Texts["Body"] != once.Body:
+			return b.ended(c, false, ErrOtherBody)
+		default:
+			return b.ended(c, true, nil)
+		}
+	}
+	b.mu.Lock()
+	c.looked, c.maybe = true, false
+	b.mu.Unlock()
+	return nil
+}
+
+// ended takes a charge out of the queue.
+func (b *book) ended(c *charge, repeated bool, err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, other := range b.charges {
+		if other == c {
+			b.charges = append(b.charges[:i:i], b.charges[i+1:]...)
+			break
+		}
+	}
+	c.repeated = repeated
+	c.finish(err)
+	return nil
+}
+
+// refresh reads the account again, and the configuration if the account knows
+// of another one.
+func (b *book) refresh() error {
+	ctx, cancel := b.ledger.timeout()
+	defer cancel()
+	sent := b.ledger.rt.Elapsed()
+	row, err := b.ledger.store.Get(ctx, b.product, accountRow(b.window.Name))
+	missing := errors.Is(err, ErrMissing)
+	if err != nil && !missing {
+		return err
+	}
+	product, config := b.product0, b.config
+	if missing || row.Ints["Config"] != product.Version {
+		if product, config, err = b.ledger.readProduct(ctx, b.product); err != nil {
+			return err
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.product0, b.config, b.readAt = product, config, sent
+	if missing {
+		b.account, b.etag = b.unopened(), ""
+	} else {
+		b.account, b.etag = accountOf(row), row.ETag
+	}
+	b.pressed()
+	return nil
+}
+
+// unopened is the account of a period in which nothing happened.
+func (b *book) unopened() account {
+	return account{Window: b.window, Budget: b.product0.Budget}
+}
+
+// pressed notes that idle shares are called back. b.mu is held.
+func (b *book) pressed() {
+	if b.lease != nil && (b.underPressure() || b.overcommitted()) {
+		b.chores.shrink = true
+	}
+}
+
+func (b *book) underPressure() bool { return b.account.Pressure > b.ledger.rt.Now().UnixMilli() }
+
+// readAll reads the whole books of the period, in one page's snapshot.
+func (b *book) readAll() error {
+	ctx, cancel := b.ledger.timeout()
+	defer cancel()
+	sent := b.ledger.rt.Elapsed()
+	books, err := b.ledger.readBooks(ctx, b.product, b.window.Name)
+	if err != nil {
+		return err
+	}
+	product, config := b.product0, b.config
+	if product == nil || !books.exists || books.account.Config != product.Version {
+		if product, config, err = b.ledger.readProduct(ctx, b.product); err != nil {
+			return err
+		}
+	}
+	b.mu.Lock()
+	gone := b.lease != nil
+	for i := range books.leases {
+		if l := &books.leases[i]; gone && l.ID == b.lease.ID && !l.Closed {
+			gone = false
+		}
+	}
+	b.mu.Unlock()
+	if gone {
+		b.lose(nil)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known, b.product0, b.config, b.readAt = true, product, config, sent
+	b.account, b.etag = books.account, books.accountETag
+	if !books.exists {
+		b.account = b.unopened()
+	}
+	b.others, b.holders = 0, 0
+	for i := range books.leases {
+		if l := &books.leases[i]; !l.Closed {
+			b.holders++
+			if b.lease == nil || l.ID != b.lease.ID {
+				b.others += l.Settled
+			}
+		}
+	}
+	b.pressed()
+	return nil
+}
+
+// recall reads everything before a request is refused, and frees what processes
+// that are gone have held.
+func (b *book) recall() error {
+	ctx, cancel := b.ledger.timeout()
+	books, err := b.ledger.readBooks(ctx, b.product, b.window.Name)
+	cancel()
+	if err != nil {
+		return err
+	}
+	own := ""
+	if b.lease != nil {
+		own = b.lease.ID
+	}
+	for i := range books.leases {
+		if l := &books.leases[i]; l.ID != own && b.ledger.abandoned(l, books.date) {
+			if _, err := b.ledger.reclaim(b.product, &books, l); err != nil {
+				return err
+			}
+			break // the account has moved; the rest is for the next denial, or the sweep
+		}
+	}
+	return b.readAll()
+}
+
+// readBooks reads a period's rows. It is one page, and so one snapshot, as long
+// as there are fewer than PageMax leases.
+func (l *Ledger) readBooks(ctx context.Context, product, period string) (periodBooks, error) {
+	var books periodBooks
+	end := prefixAccount + period + afterBooks
+	for from := accountRow(period); from != ""; {
+		page, err := l.store.Range(ctx, product, from, end, PageMax)
+		if err != nil {
+			return books, err
+		}
+		books.date = page.Date
+		for _, e := range page.Entities {
+			if err := books.add(e); err != nil {
+				return books, err
+			}
+		}
+		from = page.Next
+	}
+	return books, nil
+}
+
+func (b *periodBooks) add(e Entity) error {
+	kind, _, _ := splitBooksRow(e.Row)
+	switch kind {
+	case "A":
+		b.exists, b.account, b.accountETag = true, accountOf(e), e.ETag
+	case "L":
+		l, err := leaseOf(e)
+		if err != nil {
+			return err
+		}
+		b.leases = append(b.leases, storedLease{l, e.ETag, e.Updated, e.Texts["Period"]})
+	case "W":
+		list, err := intentsOf(e.Texts)
+		if err != nil {
+			return fmt.Errorf("write-off %s/%s: %w", e.Partition, e.Row, err)
+		}
+		_, _, id := splitBooksRow(e.Row)
+		b.writeOffs = append(b.writeOffs, storedWriteOff{id, list, e})
+	}
+	return nil
+}
+
+func (w *want) finish(err error) {
+	if !w.done {
+		w.done, w.err = true, err
+		w.gate.Open()
+	}
+}
+
+func (e *ending) finish(err error) {
+	if !e.done {
+		e.done, e.err = true, err
+		e.gate.Open()
+	}
+}
+
+func (c *charge) finish(err error) {
+	if !c.done {
+		c.done, c.err = true, err
+		c.gate.Open()
+	}
+}

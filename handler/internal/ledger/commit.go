@@ -1,0 +1,445 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// fate is what became of a transaction whose answer is not to be trusted.
+type fate int
+
+const (
+	fateUnknown   fate = iota // it may have happened, or may still happen: the same bytes again
+	fateCommitted             // it happened
+	fateClosed                // it happened, and then the lease was reclaimed
+	fateDead                  // it did not happen and never will
+	fateLost                  // the lease is gone; whether it happened is told by each row
+)
+
+// commit sends a transaction until its fate is known. Every answer but OK is
+// ambiguous: a conflict may be the answer to its own second copy.
+func (b *book) commit(p *plan) error {
+	for try := 0; ; try++ {
+		ctx, cancel := b.ledger.timeout()
+		sent := b.ledger.rt.Elapsed()
+		etags, err := b.ledger.store.Apply(ctx, b.product, p.ops)
+		cancel()
+		if err == nil {
+			b.apply(p, etags, sent)
+			return b.admit(p)
+		}
+		if errors.Is(err, ErrInvalid) {
+			return b.unsendable(p, err)
+		}
+		if b.ledger.mutated(UnknownIsFailed) {
+			b.unpublish(p, false)
+			return nil
+		}
+		var f fate
+		for {
+			var readErr error
+			if f, etags, readErr = b.resolve(p); readErr == nil {
+				break
+			}
+			b.backoff(errors.Join(err, readErr))
+			try++
+		}
+		switch f {
+		case fateCommitted:
+			b.apply(p, etags, sent)
+			b.forget() // the account may have moved on since
+			return b.admit(p)
+		case fateClosed:
+			b.apply(p, etags, sent)
+			b.lose(nil)
+			return b.admit(p)
+		case fateDead:
+			b.unpublish(p, false)
+			b.ledger.pause(min(try, 2))
+			return nil
+		case fateLost:
+			b.lose(p)
+			return nil
+		case fateUnknown:
+			b.ledger.counters.add("resent")
+			b.backoff(err)
+		}
+	}
+}
+
+// resolve finds out what became of a transaction. The order of the reads is
+// the point: first the account and the rows that may be in the way, then the
+// lease. What they show was so before the lease was read; so if the lease does
+// not have our nonce, none of it is our own doing.
+func (b *book) resolve(p *plan) (fate, []string, error) {
+	ctx, cancel := b.ledger.timeout()
+	defer cancel()
+	store, etags := b.ledger.store, make([]string, len(p.ops))
+	var early Entity
+	var earlyErr error
+	if b.ledger.mutated(LeaseBeforeAccount) {
+		early, earlyErr = store.Get(ctx, b.product, leaseRow(b.window.Name, p.lease.ID))
+	}
+	moved, blocked := false, false
+	if p.touchesA {
+		row, err := store.Get(ctx, b.product, accountRow(b.window.Name))
+		if err != nil && !errors.Is(err, ErrMissing) {
+			return 0, nil, err
+		}
+		moved = row.ETag != b.etag // both empty: missing
+		etags[p.accountI] = row.ETag
+		if p.configI >= 0 {
+			row, err := store.Get(ctx, b.product, rowConfig)
+			if err != nil && !errors.Is(err, ErrMissing) {
+				return 0, nil, err
+			}
+			moved = moved || row.ETag != b.config.ETag
+			etags[p.configI] = row.ETag
+		}
+	}
+	for _, o := range p.ops {
+		if o.Kind == Insert && (strings.HasPrefix(o.Entity.Row, prefixOnce) || strings.HasPrefix(o.Entity.Row, prefixResponse)) {
+			if _, err := store.Get(ctx, b.product, o.Entity.Row); err == nil {
+				blocked, p.found[o.Entity.Row] = true, true
+			} else if !errors.Is(err, ErrMissing) {
+				return 0, nil, err
+			}
+		}
+	}
+	row, err := store.Get(ctx, b.product, leaseRow(b.window.Name, p.lease.ID))
+	if b.ledger.mutated(LeaseBeforeAccount) {
+		row, err = early, earlyErr
+	}
+	switch {
+	case errors.Is(err, ErrMissing):
+		if p.closing {
+			return fateCommitted, etags, nil // or somebody else closed it: it had nothing to lose
+		}
+		if p.opening && !moved && !blocked {
+			return fateUnknown, nil, nil
+		}
+		return fateLost, nil, nil
+	case err != nil:
+		return 0, nil, err
+	}
+	etags[p.leaseI] = row.ETag
+	mine, closed := row.Texts["Nonce"] == p.lease.Nonce, row.Ints["Closed"] != 0
+	switch {
+	case mine && closed:
+		return fateClosed, etags, nil
+	case mine:
+		return fateCommitted, etags, nil
+	case closed:
+		return fateLost, nil, nil
+	case moved, blocked:
+		return fateDead, nil, nil
+	}
+	return fateUnknown, nil, nil
+}
+
+// unsendable is a defect: the store does not accept the transaction's form.
+func (b *book) unsendable(p *plan, err error) error {
+	b.mu.Lock()
+	b.broken = err
+	b.mu.Unlock()
+	b.ledger.log.Error("BUG: the store does not accept a transaction; the product is refused until the process is restarted", "product_id", b.product, "error", err)
+	b.unpublish(p, false)
+	return err
+}
+
+// apply takes over what a transaction wrote.
+func (b *book) apply(p *plan, etags []string, sent time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.ledger.rt.Elapsed()
+	b.wroteAt = now
+	if p.touchesA {
+		b.account, b.etag, b.readAt = p.account, etags[p.accountI], sent
+		if p.configI >= 0 {
+			b.config.ETag = etags[p.configI]
+		}
+	}
+	if p.opening {
+		b.holders++
+	}
+	if p.closing {
+		b.lease, b.leaseETag, b.slackNext = nil, "", 0
+		b.holders--
+	} else {
+		l := p.lease
+		b.lease, b.leaseETag, b.slackNext = &l, etags[p.leaseI], l.Slack
+	}
+	for _, m := range p.acked {
+		delete(b.acked, m)
+	}
+	for _, h := range p.added {
+		h.listed, h.pending = true, false
+		h.pass()
+	}
+	for i := range p.admitted { // of added the last ones, in the same order
+		h := p.added[len(p.added)-len(p.admitted)+i]
+		b.live[h.intent.ID] = h
+	}
+	view := b.view()
+	for _, e := range p.ended {
+		delete(b.live, e.held.intent.ID)
+		e.held.pass()
+		e.account = &view
+		e.finish(nil)
+	}
+	for _, c := range p.charged {
+		c.account = &view
+		c.finish(nil)
+	}
+	if len(p.ended)+len(p.admitted) > 0 {
+		b.usedAt = now
+	}
+	b.hand(p, now)
+}
+
+func (h *held) pass() {
+	if !h.opened {
+		h.opened = true
+		h.gate.Open()
+	}
+}
+
+// hand gives fresh records to the lake. b.mu is held; OnRecord does not block.
+func (b *book) hand(p *plan, now time.Duration) {
+	spilled := map[mark]bool{}
+	for _, m := range p.spilled {
+		spilled[m] = true
+	}
+	for i := range p.records {
+		r := &p.records[i]
+		m := mark{r.ID, r.Rev}
+		row := outboxRow(r.ID, r.Rev)
+		if !spilled[m] {
+			row = markRow(b.window.Name, p.lease.ID, m)
+			b.offered[m] = now
+		}
+		b.ledger.options.OnRecord(b.product, row, *r)
+	}
+}
+
+// view is the account as far as this process knows it. b.mu is held.
+func (b *book) view() Account {
+	a := b.account
+	v := Account{
+		Period: a.Window.Name, Start: a.Window.Start, End: a.Window.End, Budget: a.Budget, Spent: a.Closed + b.others,
+		Records: a.Records, Tokens: a.Tokens, Overruns: a.Overruns, Version: a.Version,
+	}
+	if b.lease != nil {
+		v.Spent += b.lease.Settled
+		v.Held = b.lease.held() + b.lease.Slack
+	}
+	return v
+}
+
+// admit lets the requests go that a committed transaction lists, unless the
+// wait for it was so long that a stop may have come meanwhile.
+func (b *book) admit(p *plan) error {
+	b.mu.Lock()
+	valid := b.valid() || len(p.admitted) == 0
+	b.mu.Unlock()
+	if b.ledger.mutated(StopNotRechecked) {
+		valid = true
+	}
+	waited := !valid
+	if !valid {
+		if err := b.refresh(); err != nil {
+			valid = false
+		} else {
+			valid = true
+		}
+	}
+	b.mu.Lock()
+	stop, stopped := b.product0.Stopped(b.ledger.rt.Now())
+	stopped = stopped && !b.ledger.mutated(StopNotRechecked)
+	view := b.view()
+	for i, w := range p.admitted {
+		h := p.added[len(p.added)-len(p.admitted)+i]
+		var err error
+		switch {
+		case h.lost: // once more, under another id
+			b.ledger.start(func() { b.lateVoid(h.intent.ID, h.leaseID) })
+			b.ledger.rename(w)
+			b.wants = append(b.wants, w)
+			continue
+		case !valid:
+			err = ErrUnavailable
+		case stopped:
+			err = &Refusal{Reason: ReasonStopped, Stop: stop, Window: b.window}
+		case waited && b.overcommitted(): // the budget was lowered meanwhile
+			err = &Refusal{Reason: ReasonHeld, Window: b.window}
+		}
+		if err != nil || w.dropped {
+			b.endings = append(b.endings, &ending{held: h, void: true, gate: b.ledger.rt.Gate()})
+		}
+		w.hold.Account = view
+		w.finish(err)
+	}
+	b.mu.Unlock()
+	b.refuse(p)
+	return nil
+}
+
+func (b *book) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known = false
+}
+
+// refuse answers the requests that do not fit.
+func (b *book) refuse(p *plan) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, d := range p.denied {
+		b.wants = without(b.wants, []*want{d.want})
+		d.want.finish(d.err)
+	}
+}
+
+// unpublish puts back what a dead transaction carried; the next one is composed
+// from the store's state. maybe: it is not known whether it happened.
+func (b *book) unpublish(p *plan, maybe bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known = false
+	b.chores.shut = b.chores.shut || p.closing
+	if b.lease != nil {
+		b.slackNext = b.lease.Slack
+	}
+	for _, h := range p.added {
+		h.pending = false
+	}
+	for _, w := range p.admitted {
+		if maybe && b.ledger.mutated(RequeueSameID) {
+			continue
+		}
+		if maybe { // the old id may be listed, or charged already
+			old := w.hold.held.intent
+			lease := w.hold.held.leaseID
+			b.ledger.start(func() { b.lateVoid(old.ID, lease) })
+		}
+		b.ledger.rename(w)
+	}
+	for _, c := range p.charged {
+		c.looked, c.maybe = false, true
+		c.known = c.settles != nil && (c.known || p.found[responseRow(c.settles.StoredResponse)])
+	}
+	for _, e := range p.ended {
+		e.known = e.known || p.found[responseRow(e.s.StoredResponse)]
+	}
+	for _, d := range p.denied {
+		b.wants = append([]*want{d.want}, b.wants...)
+	}
+	b.wants = append(append([]*want{}, p.admitted...), b.wants...)
+	b.endings = append(append([]*ending{}, p.ended...), b.endings...)
+	b.charges = append(append([]*charge{}, p.charged...), b.charges...)
+}
+
+// lose forgets a lease that somebody else closed. Every request that runs under
+// it ends by itself. p is the transaction of unknown fate, or nil.
+func (b *book) lose(p *plan) {
+	b.ledger.counters.add("lost")
+	if p != nil {
+		b.unpublish(p, true)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lease, b.leaseETag, b.slackNext, b.known = nil, "", 0, false
+	b.acked, b.offered, b.chores = map[mark]bool{}, map[mark]time.Duration{}, chores{}
+	for _, h := range b.ordered() {
+		h.lost = true
+		h.pass()
+		delete(b.live, h.intent.ID)
+	}
+	var kept []*ending
+	for _, e := range b.endings {
+		if e.held.lost {
+			b.late(e)
+		} else {
+			kept = append(kept, e)
+		}
+	}
+	b.endings = kept
+}
+
+// late ends a request whose lease is gone. b.mu is held.
+func (b *book) late(e *ending) {
+	b.ledger.start(func() {
+		if e.void {
+			b.lateVoid(e.held.intent.ID, e.held.leaseID)
+		} else {
+			b.lateSettle(e)
+		}
+		b.mu.Lock()
+		e.finish(nil)
+		b.mu.Unlock()
+	})
+}
+
+var errLeaseLost = fmt.Errorf("the lease was reclaimed: %w", ErrUnavailable)
+
+func (l *Ledger) timeout() (ctx context.Context, cancel context.CancelFunc) {
+	return l.rt.Deadline(context.Background(), txnTimeout)
+}
+
+// pause waits a jittered while that grows with the number of tries.
+func (l *Ledger) pause(try int) {
+	base := min(5*time.Millisecond<<min(try, 10), time.Second)
+	l.rt.Sleep(base/2 + time.Duration(l.rt.Random(int64(base))))
+}
+
+// start runs a task that Drain waits for.
+func (l *Ledger) start(task func()) {
+	l.mu2.Lock()
+	l.tasks++
+	l.mu2.Unlock()
+	l.rt.Go(func() {
+		task()
+		l.mu2.Lock()
+		l.tasks--
+		l.mu2.Unlock()
+	})
+}
+
+// rename gives a request that has to be listed again a record id of its own:
+// the late fate of the old one must not touch it.
+func (l *Ledger) rename(w *want) {
+	fresh := *w.hold
+	fresh.held = nil
+	fresh.Record.ID = l.options.NewID(l.rt.Now())
+	fresh.Record.Time = timeOf(fresh.Record.ID)
+	w.hold = &fresh
+}
+
+func timeOf(recordID string) time.Time {
+	ms, _ := idMillis(recordID) // it was just made
+	return time.UnixMilli(ms).UTC()
+}
+
+func randomName(rt Runtime) string {
+	return fmt.Sprintf("%012x%012x", rt.Random(1<<48), rt.Random(1<<48))
+}
+
+// recordIDFor makes a UUID version 7.
+func recordIDFor(rt Runtime, now time.Time) string {
+	var id uuid.UUID
+	ms := now.UnixMilli()
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	a, c := rt.Random(1<<62), rt.Random(1<<62)
+	for i := range 5 {
+		id[6+i], id[11+i] = byte(a>>(8*i)), byte(c>>(8*i))
+	}
+	id[6], id[8] = id[6]&0x0f|0x70, id[8]&0x3f|0x80
+	return id.String()
+}

@@ -1,0 +1,516 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/costgate/costgate/handler/internal/usage"
+)
+
+// abandoned tells whether a lease's process is taken for dead: both times are
+// the store's own. A wrong guess costs a reclaim, never money: the row's ETag
+// fences the process, which then ends its requests by lateSettle.
+func (l *Ledger) abandoned(lease *storedLease, date time.Time) bool {
+	if lease.Closed || l.owns(lease.ID) || l.mutated(NobodyReclaims) {
+		return false
+	}
+	return l.options.Embedded || date.Sub(lease.updated) > abandonedAfter
+}
+
+func (l *Ledger) owns(leaseID string) bool {
+	l.mu.Lock()
+	books := make([]*book, 0, len(l.books))
+	for _, b := range l.books {
+		books = append(books, b)
+	}
+	l.mu.Unlock()
+	for _, b := range books {
+		b.mu.Lock()
+		own := b.lease != nil && b.lease.ID == leaseID
+		b.mu.Unlock()
+		if own {
+			return true
+		}
+	}
+	return false
+}
+
+// reclaim closes an abandoned lease in one transaction: what may have been
+// spent becomes records at the hold, the rest goes back to the account. done is
+// false if anything but that happened, which the next sweep finds out.
+func (l *Ledger) reclaim(product string, books *periodBooks, lease *storedLease) (done int, err error) {
+	a := books.account
+	if l.mutated(ReclaimFreesAll) {
+		copied := *lease
+		copied.Intents, copied.Slack = nil, 0
+		lease = &copied
+	}
+	if l.mutated(ReclaimIgnoresSlack) {
+		copied := *lease
+		copied.Slack = 0
+		lease = &copied
+	}
+	held := lease.held()
+	a.Version++
+	a.Committed -= lease.Granted - lease.Settled - held - lease.Slack
+	a.Closed += lease.Settled + held + lease.Slack
+	a.Records += lease.Records + int64(len(lease.Intents))
+	a.Tokens += lease.Tokens
+	a.Overruns += lease.Overruns
+	account := a.entity()
+	account.ETag = books.accountETag
+	period := a.Window.Name
+	closed := lease.lease
+	closed.Closed, closed.Intents, closed.Slack = true, nil, 0
+	closed.Unsent = append([]mark{}, lease.Unsent...)
+	ops, records := []Op{{Kind: Replace, Entity: account}}, []usage.Record{}
+	if lease.Slack > 0 && !l.mutated(SlackWithoutRow) {
+		a.Records++
+		ops[0].Entity.Ints["Records"] = a.Records
+		records = append(records, l.writeOffRecord(product, period, lease))
+	}
+	list := lease.Intents
+	for len(list) > 0 && len(records) < l.options.OrphansMax {
+		r, err := list[0].orphan()
+		if err != nil {
+			return 0, err
+		}
+		records, list = append(records, r), list[1:]
+	}
+	for i := range records {
+		row, _, err := recordEntities(&records[i])
+		if err != nil {
+			return 0, err
+		}
+		ops = append(ops, Op{Kind: Insert, Entity: row})
+		closed.Unsent = append(closed.Unsent, mark{records[i].ID, records[i].Rev})
+	}
+	if len(list) > 0 {
+		rest, err := writeOffEntity(period, lease.ID, list)
+		if err != nil {
+			return 0, err
+		}
+		ops = append(ops, Op{Kind: Insert, Entity: rest})
+	}
+	e, err := closed.entity(period)
+	if err != nil {
+		return 0, err
+	}
+	e.ETag = lease.etag
+	kind := Replace
+	if len(closed.Unsent) == 0 && len(list) == 0 {
+		kind = Delete
+	}
+	ops = append(ops, Op{Kind: kind, Entity: e})
+	ctx, cancel := l.timeout()
+	defer cancel()
+	if _, err := l.store.Apply(ctx, product, ops); err != nil {
+		if errors.Is(err, ErrInvalid) {
+			return 0, fmt.Errorf("BUG: reclaim of %s: %w", e.Row, err)
+		}
+		return 0, nil //nolint:nilerr // whatever happened, the next sweep sees it
+	}
+	l.counters.add("reclaimed")
+	for i := range records {
+		l.options.OnRecord(product, markRow(period, lease.ID, mark{records[i].ID, records[i].Rev}), records[i])
+	}
+	return len(lease.Intents), nil
+}
+
+// writeOffRecord is what a dead process may have forwarded without listing it.
+// Its id is the lease's.
+func (l *Ledger) writeOffRecord(product, period string, lease *storedLease) usage.Record {
+	r := usage.Record{
+		Schema: usage.RecordSchema, ID: lease.ID, Rev: 1, Kind: usage.KindWriteOff, Time: timeOf(lease.ID),
+		Period: usage.Text(period), ProductID: usage.Text(product), Charge: usage.Of(lease.Slack), CostNanoUSD: usage.Of(lease.Slack),
+		Outcome: usage.Text(usage.OutcomeSwept), UsageSource: usage.Text(usage.SourceSwept),
+	}
+	return r
+}
+
+// materialize turns what a reclaim listed into records, some at a time.
+func (l *Ledger) materialize(product string, w *storedWriteOff, period string) error {
+	n := min(len(w.list), listedPerTxnMax)
+	head, err := l.withoutIntents(period, w, w.list[n:])
+	if err != nil {
+		return err
+	}
+	ops := []Op{head}
+	for i := range w.list[:n] {
+		r, err := w.list[i].orphan()
+		if err != nil {
+			return err
+		}
+		row, outbox, err := recordEntities(&r)
+		if err != nil {
+			return err
+		}
+		ops = append(ops, Op{Kind: Insert, Entity: row}, Op{Kind: Insert, Entity: outbox})
+	}
+	ctx, cancel := l.timeout()
+	defer cancel()
+	if _, err := l.store.Apply(ctx, product, ops); errors.Is(err, ErrInvalid) {
+		return fmt.Errorf("BUG: materialize: %w", err)
+	}
+	l.counters.add("materialized")
+	return nil // whatever happened, the next sweep sees it
+}
+
+// withoutIntents is the change of a write-off row that leaves only some of its
+// list: the row exists if and only if its list is not empty.
+func (l *Ledger) withoutIntents(period string, w *storedWriteOff, left []intent) (Op, error) {
+	if l.mutated(ListAnyETag) {
+		copied := *w
+		copied.row.ETag = AnyETag
+		w = &copied
+	}
+	if len(left) == 0 {
+		return Op{Kind: Delete, Entity: Entity{Row: w.row.Row, ETag: w.row.ETag}}, nil
+	}
+	e, err := writeOffEntity(period, w.leaseID, left)
+	e.ETag = w.row.ETag
+	return Op{Kind: Replace, Entity: e}, err
+}
+
+// lateRows are the rows that decide how a request ends whose lease is gone.
+type lateRows struct {
+	usage, writeOff, account Entity
+	found, listed            bool
+	list                     storedWriteOff
+	at                       int // in the list
+}
+
+func (b *book) lateRow(ctx context.Context, row string, into *Entity) (bool, error) {
+	e, err := b.ledger.store.Get(ctx, b.product, row)
+	if errors.Is(err, ErrMissing) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	*into = e
+	return true, nil
+}
+
+// lateUsage reads the record.
+func (b *book) lateUsage(ctx context.Context, id string, r *lateRows) (err error) {
+	name, err := usageRow(id)
+	if err != nil {
+		return err
+	}
+	r.found, err = b.lateRow(ctx, name, &r.usage)
+	return err
+}
+
+// lateListed reads the write-off row, and looks for the request in it.
+func (b *book) lateListed(ctx context.Context, id, leaseID string, r *lateRows) error {
+	exists, err := b.lateRow(ctx, writeOffRow(b.window.Name, leaseID), &r.writeOff)
+	if err != nil || !exists {
+		return err
+	}
+	list, err := intentsOf(r.writeOff.Texts)
+	if err != nil {
+		return err
+	}
+	r.list = storedWriteOff{leaseID, list, r.writeOff}
+	for i := range list {
+		if list[i].ID == id {
+			r.listed, r.at = true, i
+		}
+	}
+	return nil
+}
+
+// lateSettle records what a request really cost whose lease was reclaimed: it
+// was charged at its hold then, in its own record, in the list of the write-off
+// row, or in the write-off of the slack. Each branch is one transaction under
+// the ETag of the row that it takes the money from, so several of them, and a
+// materialize, may race in any order.
+func (b *book) lateSettle(e *ending) {
+	for try := 0; ; try++ {
+		done, err := b.tryLateSettle(e)
+		if done {
+			return
+		}
+		if errors.Is(err, errFinal) {
+			b.ledger.log.Error("BUG: a late settlement cannot be written", "record", e.s.Record.ID, "error", err)
+			return
+		}
+		b.ledger.pause(min(try, 6))
+	}
+}
+
+func (b *book) tryLateSettle(e *ending) (done bool, err error) {
+	ctx, cancel := b.ledger.timeout()
+	defer cancel()
+	record, leaseID := e.s.Record, e.held.leaseID
+	var r lateRows
+	if b.ledger.mutated(LateDropped) {
+		return true, nil
+	}
+	if b.ledger.mutated(LateBlind) {
+		return b.lateApply(ctx, e, record, "overrun", 0, 0, 1, func(row Entity) ([]Op, error) {
+			return []Op{{Kind: Insert, Entity: row}}, nil
+		})
+	}
+	if err := b.lateUsage(ctx, record.ID, &r); err != nil {
+		return false, err
+	}
+	if r.found && r.usage.Texts["Source"] != string(usage.SourceSwept) {
+		return true, nil
+	}
+	if r.found {
+		record.Rev = int(r.usage.Ints["Rev"]) + 1
+		return b.lateApply(ctx, e, record, "orphan", r.usage.Ints["Charge"], r.usage.Ints["Tokens"], 0, func(row Entity) ([]Op, error) {
+			row.ETag = r.usage.ETag
+			return []Op{{Kind: Replace, Entity: row}}, nil
+		})
+	}
+	if err := b.lateListed(ctx, record.ID, leaseID, &r); err != nil {
+		return false, err
+	}
+	if r.listed {
+		return b.lateApply(ctx, e, record, "listed", r.list.list[r.at].Hold, 0, 0, func(row Entity) ([]Op, error) {
+			head, err := b.ledger.withoutIntents(b.window.Name, &r.list, cut(r.list.list, r.at))
+			return []Op{head, {Kind: Insert, Entity: row}}, err
+		})
+	}
+	writeOff := Entity{}
+	name, err := usageRow(leaseID)
+	if err != nil {
+		return false, final(err)
+	}
+	slack, err := b.lateRow(ctx, name, &writeOff)
+	if err != nil {
+		return false, err
+	}
+	// The list may have become a record between the two reads.
+	if err := b.lateUsage(ctx, record.ID, &r); err != nil || r.found && !b.ledger.mutated(NoSecondLook) {
+		return false, err
+	}
+	if charge := spentBy(&record); slack && writeOff.Ints["Charge"] >= charge {
+		return b.lateApply(ctx, e, record, "slack", charge, 0, 1, func(row Entity) ([]Op, error) {
+			rest, err := recordOf(writeOff)
+			if err != nil {
+				return nil, err
+			}
+			rest.Rev++
+			if !b.ledger.mutated(WriteOffNotReduced) {
+				rest.Charge.N -= charge
+				rest.CostNanoUSD.N -= charge
+			}
+			restRow, restOut, err := recordEntities(&rest)
+			restRow.ETag = writeOff.ETag
+			return []Op{{Kind: Replace, Entity: restRow}, {Kind: Insert, Entity: restOut}, {Kind: Insert, Entity: row}}, err
+		})
+	}
+	return b.lateApply(ctx, e, record, "overrun", 0, 0, 1, func(row Entity) ([]Op, error) {
+		return []Op{{Kind: Insert, Entity: row}}, nil
+	})
+}
+
+func cut(list []intent, at int) []intent {
+	return append(append([]intent{}, list[:at]...), list[at+1:]...)
+}
+
+// lateApply writes a record that replaces what was charged before (charged,
+// tokens), and the account.
+func (b *book) lateApply(
+	ctx context.Context, e *ending, record usage.Record, branch string, charged, tokens, records int64, rows func(row Entity) ([]Op, error),
+) (done bool, err error) {
+	row, outbox, err := recordEntities(&record)
+	if err != nil {
+		return false, final(err)
+	}
+	ops, err := rows(row)
+	if err != nil {
+		return false, final(err)
+	}
+	ops = append(ops, Op{Kind: Insert, Entity: outbox})
+	if id := e.s.StoredResponse; id != "" {
+		var known Entity
+		if exists, err := b.lateRow(ctx, responseRow(id), &known); err != nil {
+			return false, err
+		} else if !exists {
+			ops = append(ops, responseOp(&e.s))
+		}
+	}
+	a, err := b.lateAccount(ctx, spentBy(&record)-charged, row.Ints["Tokens"]-tokens, records)
+	if err != nil {
+		return false, err
+	}
+	if _, err := b.ledger.store.Apply(ctx, b.product, append(ops, a)); err != nil {
+		return false, err
+	}
+	b.ledger.counters.add("late " + branch)
+	b.ledger.options.OnRecord(b.product, outboxRow(record.ID, record.Rev), record)
+	return true, nil
+}
+
+// lateAccount is the change of the account that goes with a correction.
+func (b *book) lateAccount(ctx context.Context, spent, tokens, records int64) (Op, error) {
+	return b.ledger.correction(ctx, b.product, b.window.Name, spent, tokens, records)
+}
+
+func (l *Ledger) correction(ctx context.Context, product, period string, spent, tokens, records int64) (Op, error) {
+	row, err := l.store.Get(ctx, product, accountRow(period))
+	if err != nil {
+		return Op{}, err
+	}
+	a := accountOf(row)
+	a.Version++
+	a.Committed += spent
+	a.Closed += spent
+	a.Tokens += tokens
+	a.Records += records
+	e := a.entity()
+	e.ETag = row.ETag
+	return Op{Kind: Replace, Entity: e}, nil
+}
+
+// lateVoid gives back what a reclaim charged for a request that was never
+// forwarded. It reads the write-off row before the record: money moves from the
+// one to the other.
+func (b *book) lateVoid(id, leaseID string) {
+	for try := 0; ; try++ {
+		done, err := b.tryLateVoid(id, leaseID)
+		if done {
+			return
+		}
+		if errors.Is(err, errFinal) {
+			b.ledger.log.Error("BUG: a late void cannot be written", "record", id, "error", err)
+			return
+		}
+		b.ledger.pause(min(try, 6))
+	}
+}
+
+func (b *book) tryLateVoid(id, leaseID string) (done bool, err error) {
+	ctx, cancel := b.ledger.timeout()
+	defer cancel()
+	var r lateRows
+	if b.ledger.mutated(VoidUsageFirst) {
+		if err := b.lateUsage(ctx, id, &r); err != nil {
+			return false, err
+		}
+	}
+	if err := b.lateListed(ctx, id, leaseID, &r); err != nil {
+		return false, err
+	}
+	if r.listed {
+		head, err := b.ledger.withoutIntents(b.window.Name, &r.list, cut(r.list.list, r.at))
+		if err != nil {
+			return false, final(err)
+		}
+		a, err := b.lateAccount(ctx, -r.list.list[r.at].Hold, 0, -1)
+		if err != nil {
+			return false, err
+		}
+		_, err = b.ledger.store.Apply(ctx, b.product, []Op{head, a})
+		b.ledger.counters.add("late void listed")
+		return err == nil, err
+	}
+	if b.ledger.mutated(VoidUsageFirst) && !r.found {
+		return true, nil
+	}
+	if err := b.lateUsage(ctx, id, &r); err != nil {
+		return false, err
+	}
+	if !r.found || r.usage.Texts["Source"] != string(usage.SourceSwept) {
+		return true, nil
+	}
+	record, err := recordOf(r.usage)
+	if err != nil {
+		return false, final(err)
+	}
+	record.Rev++
+	record.Charge, record.CostNanoUSD, record.ListCostNanoUSD = usage.Of(0), usage.Of(0), usage.Of(0)
+	record.UsageSource = usage.Text(usage.SourceNone)
+	row, outbox, err := recordEntities(&record)
+	if err != nil {
+		return false, final(err)
+	}
+	row.ETag = r.usage.ETag
+	a, err := b.lateAccount(ctx, -r.usage.Ints["Charge"], 0, 0)
+	if err != nil {
+		return false, err
+	}
+	if _, err = b.ledger.store.Apply(ctx, b.product, []Op{{Kind: Replace, Entity: row}, {Kind: Insert, Entity: outbox}, a}); err != nil {
+		return false, err
+	}
+	b.ledger.counters.add("late void orphan")
+	b.ledger.options.OnRecord(b.product, outboxRow(record.ID, record.Rev), record)
+	return true, nil
+}
+
+// Correct sets the charge of a swept record to what an operator found that it
+// really was: a new revision, in the books. It fails with ErrUnknownRecord, and
+// with ErrNotSwept for a record that is not one.
+func (l *Ledger) Correct(ctx context.Context, productID, recordID string, charge, costNanoUSD int64) (usage.Record, error) {
+	name, err := usageRow(recordID)
+	if err != nil {
+		return usage.Record{}, ErrUnknownRecord
+	}
+	corrected := false
+	for try := 0; ; try++ {
+		row, err := l.store.Get(ctx, productID, name)
+		if errors.Is(err, ErrMissing) {
+			return usage.Record{}, ErrUnknownRecord
+		} else if err != nil {
+			return usage.Record{}, err
+		}
+		record, err := recordOf(row)
+		if err != nil {
+			return record, err
+		}
+		if corrected && record.UsageSource == usage.Text(usage.SourceEstimate) && record.Charge == usage.Of(charge) {
+			return record, nil // an earlier try happened all the same
+		}
+		if record.UsageSource != usage.Text(usage.SourceSwept) {
+			return record, ErrNotSwept
+		}
+		record.Rev++
+		record.Charge, record.CostNanoUSD, record.ListCostNanoUSD = usage.Of(charge), usage.Of(costNanoUSD), usage.Of(costNanoUSD)
+		record.UsageSource = usage.Text(usage.SourceEstimate)
+		fresh, outbox, err := recordEntities(&record)
+		if err != nil {
+			return record, err
+		}
+		fresh.ETag = row.ETag
+		a, err := l.correction(ctx, productID, string(record.Period), charge-row.Ints["Charge"], 0, 0)
+		if err != nil {
+			return record, err
+		}
+		if _, err = l.store.Apply(ctx, productID, []Op{{Kind: Replace, Entity: fresh}, {Kind: Insert, Entity: outbox}, a}); err == nil {
+			return record, nil
+		}
+		if ctx.Err() != nil || try == correctTriesMax {
+			return record, err
+		}
+		corrected = true
+		l.pause(try)
+	}
+}
+
+// splitBooksRow reads the name of an account, a lease or a write-off: its kind
+// ("A", "L", "W"), period and lease id.
+func splitBooksRow(row string) (kind, period, id string) {
+	rest, ok := strings.CutPrefix(row, prefixAccount)
+	if !ok {
+		return "", "", ""
+	}
+	parts := strings.SplitN(rest, ".", 3)
+	switch {
+	case len(parts) == 2 && parts[1] == "A":
+		return "A", parts[0], ""
+	case len(parts) == 3:
+		return parts[1], parts[0], parts[2]
+	}
+	return "", "", ""
+}
+
+func markRow(period, leaseID string, m mark) string {
+	return fmt.Sprintf("%s %s:%d", leaseRow(period, leaseID), m.ID, m.Rev)
+}

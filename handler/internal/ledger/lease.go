@@ -1,0 +1,313 @@
+package ledger
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/costgate/costgate/handler/internal/quota"
+	"github.com/costgate/costgate/handler/internal/usage"
+)
+
+// account is the stored account of a period. Always
+//
+//	Committed = Closed + the Granted of every open lease
+//	Committed <= Budget, but for records of money already spent
+type account struct {
+	Window    quota.Window
+	Budget    int64
+	Committed int64 // what may have been spent
+	Closed    int64 // what was spent under leases that are gone
+	Records   int64 // of those leases, as are the next two
+	Tokens    int64
+	Overruns  int64
+	Version   int64 // counts every change
+	Config    int64 // the version of the configuration that it knows of
+	Pressure  int64 // Unix ms until which idle shares are called back
+}
+
+func (a *account) entity() Entity {
+	return Entity{
+		Row: accountRow(a.Window.Name),
+		Ints: map[string]int64{
+			"Budget": a.Budget, "Committed": a.Committed, "Closed": a.Closed, "Records": a.Records, "Tokens": a.Tokens,
+			"Overruns": a.Overruns, "Version": a.Version, "Config": a.Config, "Pressure": a.Pressure,
+		},
+		Texts: map[string]string{"Period": a.Window.Name, "Start": formatTime(a.Window.Start), "End": formatTime(a.Window.End)},
+	}
+}
+
+func accountOf(e Entity) account {
+	return account{
+		Window: quota.Window{Name: e.Texts["Period"], Start: parseTime(e.Texts["Start"]), End: parseTime(e.Texts["End"])},
+		Budget: e.Ints["Budget"], Committed: e.Ints["Committed"], Closed: e.Ints["Closed"], Records: e.Ints["Records"],
+		Tokens: e.Ints["Tokens"], Overruns: e.Ints["Overruns"], Version: e.Ints["Version"], Config: e.Ints["Config"],
+		Pressure: e.Ints["Pressure"],
+	}
+}
+
+// intent is a hold that a lease lists: its request may be running.
+type intent struct {
+	ID   string `json:"d"` // of the record
+	Hold int64  `json:"h"`
+	// What of the record differs from request to request; the rest is in a
+	// template that many intents share.
+	NanoUSD usage.Count `json:"n"`
+	Request usage.Text  `json:"r"`
+	User    usage.Text  `json:"u"`
+	// Template is the index of the template in the stored form.
+	Template int `json:"t"`
+	template string
+}
+
+// newIntent lists a record that is about to be.
+func newIntent(r *usage.Record, hold int64) (intent, error) {
+	i := intent{ID: r.ID, Hold: hold, NanoUSD: r.HoldNanoUSD, Request: r.RequestID, User: r.User}
+	shared := *r
+	shared.ID, shared.Time, shared.HoldNanoUSD, shared.RequestID, shared.User = "", time.Time{}, usage.Count{}, "", ""
+	doc, err := json.Marshal(&shared)
+	i.template = string(doc)
+	return i, err
+}
+
+// orphan is the record of an intent whose process is gone: it is charged at its
+// hold.
+func (i *intent) orphan() (usage.Record, error) {
+	var r usage.Record
+	if err := json.Unmarshal([]byte(i.template), &r); err != nil {
+		return r, fmt.Errorf("intent %s: %w", i.ID, err)
+	}
+	ms, err := idMillis(i.ID)
+	if err != nil {
+		return r, err
+	}
+	r.ID, r.Time, r.HoldNanoUSD, r.RequestID, r.User = i.ID, time.UnixMilli(ms).UTC(), i.NanoUSD, i.Request, i.User
+	r.Outcome, r.UsageSource = usage.Text(usage.OutcomeSwept), usage.Text(usage.SourceSwept)
+	r.Charge, r.CostNanoUSD, r.ListCostNanoUSD = usage.Of(i.Hold), i.NanoUSD, i.NanoUSD
+	return r, nil
+}
+
+// mark is a record that the lake has not acknowledged.
+type mark struct {
+	ID  string
+	Rev int
+}
+
+// lease is a share of an account's budget that one process may spend without
+// asking. While it is open only that process changes its row, under the row's
+// ETag: whoever closes it fences the process. Always
+//
+//	Granted >= Settled + the holds of Intents + Slack
+type lease struct {
+	ID       string // never used again
+	Instance string
+	Granted  int64
+	Settled  int64 // the sum of the records written under it, as are the next three
+	Records  int64
+	Tokens   int64
+	Overruns int64
+	Slack    int64 // bound on the holds of forwarded requests that Intents lacks
+	Intents  []intent
+	Unsent   []mark
+	Nonce    string // of the transaction that wrote the row
+	Closed   bool   // reclaimed; only Unsent still counts
+}
+
+func (l *lease) held() (sum int64) {
+	for i := range l.Intents {
+		sum += l.Intents[i].Hold
+	}
+	return sum
+}
+
+// check is an assertion on every lease that is written.
+func (l *lease) check() error {
+	if l.Settled < 0 || l.Slack < 0 || l.Granted-l.Settled-l.Slack < l.held() {
+		return fmt.Errorf("BUG: lease %s: granted %d < settled %d + held %d + slack %d", l.ID, l.Granted, l.Settled, l.held(), l.Slack)
+	}
+	return nil
+}
+
+const (
+	textChunk  = 30_000 // bytes in one property
+	textsName  = "%s%02d"
+	chunksMax  = 14 // for each of the long texts of a row
+	prefixL    = ".L."
+	prefixW    = ".W."
+	afterBooks = ".X" // no row of a period's books comes after it
+)
+
+func leaseRow(period, id string) string    { return prefixAccount + period + prefixL + id }
+func writeOffRow(period, id string) string { return prefixAccount + period + prefixW + id }
+
+func (l *lease) entity(period string) (Entity, error) {
+	e := Entity{
+		Row: leaseRow(period, l.ID),
+		Ints: map[string]int64{
+			"Granted": l.Granted, "Settled": l.Settled, "Records": l.Records, "Tokens": l.Tokens, "Overruns": l.Overruns, "Slack": l.Slack,
+			"Closed": 0,
+		},
+		Texts: map[string]string{"Instance": l.Instance, "Nonce": l.Nonce, "Period": period},
+	}
+	if l.Closed {
+		e.Ints["Closed"] = 1
+	}
+	if err := putIntents(e.Texts, l.Intents); err != nil {
+		return e, err
+	}
+	marks := make([]string, len(l.Unsent))
+	for i, m := range l.Unsent {
+		marks[i] = fmt.Sprintf("%s:%d", m.ID, m.Rev)
+	}
+	return e, putText(e.Texts, "Unsent", strings.Join(marks, " "))
+}
+
+func leaseOf(e Entity) (lease, error) {
+	l := lease{
+		ID: e.Row[strings.LastIndex(e.Row, ".")+1:], Instance: e.Texts["Instance"],
+		Granted: e.Ints["Granted"], Settled: e.Ints["Settled"], Records: e.Ints["Records"], Tokens: e.Ints["Tokens"],
+		Overruns: e.Ints["Overruns"], Slack: e.Ints["Slack"], Nonce: e.Texts["Nonce"], Closed: e.Ints["Closed"] != 0,
+	}
+	var err error
+	if l.Intents, err = intentsOf(e.Texts); err != nil {
+		return l, fmt.Errorf("lease %s/%s: %w", e.Partition, e.Row, err)
+	}
+	for text := range strings.FieldsSeq(getText(e.Texts, "Unsent")) {
+		m, err := markOf(text)
+		if err != nil {
+			return l, fmt.Errorf("lease %s/%s: %w", e.Partition, e.Row, err)
+		}
+		l.Unsent = append(l.Unsent, m)
+	}
+	return l, nil
+}
+
+func markOf(text string) (m mark, err error) {
+	id, rev, _ := strings.Cut(text, ":")
+	m.ID = id
+	_, err = fmt.Sscanf(rev, "%d", &m.Rev)
+	return m, err
+}
+
+type storedIntents struct {
+	Templates []json.RawMessage `json:"t"`
+	Intents   []intent          `json:"i"`
+}
+
+func putIntents(texts map[string]string, list []intent) error {
+	if len(list) == 0 {
+		return nil
+	}
+	stored, index := storedIntents{Intents: make([]intent, len(list))}, map[string]int{}
+	for i, in := range list {
+		at, ok := index[in.template]
+		if !ok {
+			at = len(stored.Templates)
+			index[in.template] = at
+			stored.Templates = append(stored.Templates, json.RawMessage(in.template))
+		}
+		in.Template = at
+		stored.Intents[i] = in
+	}
+	doc, err := json.Marshal(stored)
+	if err != nil {
+		return err
+	}
+	return putText(texts, "Intents", string(doc))
+}
+
+func intentsOf(texts map[string]string) ([]intent, error) {
+	doc := getText(texts, "Intents")
+	if doc == "" {
+		return nil, nil
+	}
+	var stored storedIntents
+	if err := json.Unmarshal([]byte(doc), &stored); err != nil {
+		return nil, err
+	}
+	for i := range stored.Intents {
+		at := stored.Intents[i].Template
+		if at < 0 || at >= len(stored.Templates) {
+			return nil, fmt.Errorf("intent %s has no template", stored.Intents[i].ID)
+		}
+		stored.Intents[i].template = string(stored.Templates[at])
+	}
+	return stored.Intents, nil
+}
+
+// putText spreads a long text over as many properties as it needs.
+func putText(texts map[string]string, name, text string) error {
+	for i := 0; text != ""; i++ {
+		if i == chunksMax {
+			return fmt.Errorf("%w: %s has more than %d bytes", ErrInvalid, name, chunksMax*textChunk)
+		}
+		n := min(len(text), textChunk)
+		for n < len(text) && !utf8.RuneStart(text[n]) {
+			n--
+		}
+		texts[fmt.Sprintf(textsName, name, i)], text = text[:n], text[n:]
+	}
+	return nil
+}
+
+func getText(texts map[string]string, name string) string {
+	var b strings.Builder
+	for i := range chunksMax {
+		b.WriteString(texts[fmt.Sprintf(textsName, name, i)])
+	}
+	return b.String()
+}
+
+// writeOff is what a reclaim left to be turned into records: intents that are
+// charged at their hold already. It exists if and only if its list is not empty.
+func writeOffEntity(period, leaseID string, list []intent) (Entity, error) {
+	e := Entity{Row: writeOffRow(period, leaseID), Ints: map[string]int64{"Rest": 0}, Texts: map[string]string{"Period": period}}
+	for i := range list {
+		e.Ints["Rest"] += list[i].Hold
+	}
+	return e, putIntents(e.Texts, list)
+}
+
+// period is all that the books of a period hold, as one read saw it.
+type periodBooks struct {
+	exists      bool
+	account     account
+	accountETag string
+	leases      []storedLease
+	writeOffs   []storedWriteOff
+	date        time.Time // the store's clock
+}
+
+type storedLease struct {
+	lease
+	etag    string
+	updated time.Time
+	period  string
+}
+
+type storedWriteOff struct {
+	leaseID string
+	list    []intent
+	row     Entity
+}
+
+// view is what the books say to a reader.
+func (b *periodBooks) view() Account {
+	a := b.account
+	v := Account{
+		Period: a.Window.Name, Start: a.Window.Start, End: a.Window.End, Budget: a.Budget,
+		Spent: a.Closed, Records: a.Records, Tokens: a.Tokens, Overruns: a.Overruns, Version: a.Version,
+	}
+	for i := range b.leases {
+		if l := &b.leases[i]; !l.Closed {
+			v.Spent += l.Settled
+			v.Held += l.held() + l.Slack
+			v.Records += l.Records
+			v.Tokens += l.Tokens
+			v.Overruns += l.Overruns
+		}
+	}
+	return v
+}

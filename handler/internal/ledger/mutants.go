@@ -1,0 +1,36 @@
+package ledger
+
+// Mutant names a rule of the protocol that is broken on purpose. The simulator
+// proves that it notices each.
+type Mutant string
+
+// The mutants. Each is a line that was once forgotten, here or by somebody else.
+const (
+	UnknownIsFailed     Mutant = "unknown-is-failed"     // an error means that nothing happened
+	LeaseBeforeAccount  Mutant = "lease-before-account"  // the fate of a transaction is read in the wrong order
+	RequeueSameID       Mutant = "requeue-same-id"       // a request that may be listed is listed again under its id
+	StopUnseen          Mutant = "stop-unseen"           // the account is not read again
+	StopNotRechecked    Mutant = "stop-not-rechecked"    // nor after a long wait
+	OutboxClearedEarly  Mutant = "outbox-cleared-early"  // records are forgotten before the lake has them
+	SlackUnpublished    Mutant = "slack-unpublished"     // less slack counts only when it is acknowledged
+	UpdateWithoutName   Mutant = "update-without-name"   // no row says that an update was made
+	CloseWhileRunning   Mutant = "close-while-running"   // a lease is closed under running requests
+	OpenWithoutConfig   Mutant = "open-without-config"   // an account may start with an old budget
+	CloseAnyETag        Mutant = "close-any-etag"        // a lease is closed whatever became of it
+	EditAnyETag         Mutant = "edit-any-etag"         // an edit overwrites the account
+	NobodyReclaims      Mutant = "nobody-reclaims"       // what the dead hold is lost
+	ReclaimFreesAll     Mutant = "reclaim-frees-all"     // an expired lease gives all of its rest back
+	ReclaimIgnoresSlack Mutant = "reclaim-ignores-slack" // what was not listed was not forwarded
+	SlackWithoutRow     Mutant = "slack-without-row"     // a write-off has no record
+	WriteOffNotReduced  Mutant = "write-off-not-reduced" // nor does it shrink
+	LateDropped         Mutant = "late-dropped"          // what comes after a reclaim is forgotten
+	LateBlind           Mutant = "late-blind"            // or added to what was charged
+	NoSecondLook        Mutant = "no-second-look"        // a list may become records between two reads
+	VoidUsageFirst      Mutant = "void-usage-first"      // the same, for a request that was not forwarded
+	ListAnyETag         Mutant = "list-any-etag"         // a list is overwritten whatever it became
+	SweepDeletesUnsent  Mutant = "sweep-deletes-unsent"  // closed leases go with what they have to tell
+	SweepDeletesList    Mutant = "sweep-deletes-list"    // lists go before they are records
+)
+
+// mutated tells whether a rule is to be broken.
+func (l *Ledger) mutated(rule Mutant) bool { return l.options.Mutant == rule }
