@@ -174,10 +174,13 @@ func (b *book) run() {
 			return
 		}
 		b.mu.Unlock()
-		if err := b.step(); err != nil {
+		switch wrote, err := b.step(); {
+		case err != nil:
 			b.backoff(err)
-		} else {
+		case wrote:
 			b.tries = 0
+		default: // what waits cannot be written now; never spin
+			b.ledger.pause(1)
 		}
 	}
 }
@@ -191,30 +194,31 @@ func (b *book) backoff(err error) {
 	b.ledger.pause(b.tries)
 }
 
-// step reads what must be known, and writes one transaction of what waits.
-func (b *book) step() error {
+// step reads what must be known, and writes one transaction of what waits, if it
+// makes one.
+func (b *book) step() (wrote bool, err error) {
 	b.dropWants()
 	if err := b.prepare(); err != nil {
-		return err
+		return false, err
 	}
 	fresh := false
 	for {
 		p := b.compose(fresh)
 		if p.err != nil {
-			return p.err
+			return false, p.err
 		}
 		if p.doubt { // what this process remembers says no: ask the store before saying so
 			if err := b.recall(); err != nil {
-				return err
+				return false, err
 			}
 			fresh = true
 			continue
 		}
 		if len(p.ops) == 0 {
 			b.refuse(p)
-			return nil
+			return len(p.denied) > 0, nil
 		}
-		return b.commit(p)
+		return true, b.commit(p)
 	}
 }
 

@@ -31,14 +31,16 @@ func (b *book) commit(p *plan) error {
 		cancel()
 		if err == nil {
 			b.apply(p, etags, sent)
+			if p.closing && b.ledger.mutated(CloseWhileRunning) {
+				b.lose(nil)
+			}
 			return b.admit(p)
 		}
 		if errors.Is(err, ErrInvalid) {
 			return b.unsendable(p, err)
 		}
 		if b.ledger.mutated(UnknownIsFailed) {
-			b.unpublish(p, false)
-			return nil
+			return b.naive(p)
 		}
 		var f fate
 		for {

@@ -181,6 +181,7 @@ func (b *book) quick(w *want) bool {
 	b.rate.add(b.ledger.rt.Elapsed(), amount)
 	b.usedAt = b.ledger.rt.Elapsed()
 	b.chores.beat = true // list it
+	b.ledger.counters.add("overlapped")
 	b.kick()
 	return true
 }

@@ -17,7 +17,7 @@ func (l *Ledger) abandoned(lease *storedLease, date time.Time) bool {
 	if lease.Closed || l.owns(lease.ID) || l.mutated(NobodyReclaims) {
 		return false
 	}
-	return l.options.Embedded || date.Sub(lease.updated) > abandonedAfter
+	return l.options.Embedded && lease.Instance != l.options.Instance || date.Sub(lease.updated) > abandonedAfter
 }
 
 func (l *Ledger) owns(leaseID string) bool {

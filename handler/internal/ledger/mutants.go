@@ -34,3 +34,20 @@ const (
 
 // mutated tells whether a rule is to be broken.
 func (l *Ledger) mutated(rule Mutant) bool { return l.options.Mutant == rule }
+
+// naive takes a transaction of unknown fate for one that did not happen, and goes
+// on from what a read shows.
+func (b *book) naive(p *plan) error {
+	b.unpublish(p, false)
+	ctx, cancel := b.ledger.timeout()
+	defer cancel()
+	row, err := b.ledger.store.Get(ctx, b.product, leaseRow(b.window.Name, p.lease.ID))
+	if err != nil {
+		return nil //nolint:nilerr // a mutant
+	}
+	l, err := leaseOf(row)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lease, b.leaseETag = &l, row.ETag
+	return err
+}

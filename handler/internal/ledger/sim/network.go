@@ -108,6 +108,8 @@ type client struct {
 	server  *server
 	process *process
 	faults  *faults
+	disturb func(p *process) // may kill or freeze it, when it has just sent a write
+	local   bool             // the store is the process's own disk: nothing happens after its death
 }
 
 // faults are what goes wrong on the way, in percent.
@@ -143,7 +145,7 @@ func (c *client) call(ctx context.Context, write bool, do func()) error {
 	}
 	arrive := func(then func()) func() {
 		return func() {
-			if c.server.down > w.now {
+			if c.server.down > w.now || (c.local && c.process.dead) {
 				return
 			}
 			then()
@@ -152,12 +154,19 @@ func (c *client) call(ctx context.Context, write bool, do func()) error {
 	switch {
 	case w.chance(f.loseRequest):
 	case write && w.chance(f.late):
-		w.after(w.between(f.timeout, 12*f.timeout), arrive(do))
+		longest := 12 * f.timeout
+		if w.chance(50) { // while its sender looks for what became of it
+			longest = f.timeout + 4*f.latency
+		}
+		w.after(w.between(f.timeout, longest), arrive(do))
 	case write && w.chance(f.twice):
 		w.after(way(), arrive(do))
 		w.after(f.latency+way(), arrive(func() { do(); answer() }))
 	default:
 		w.after(way(), arrive(func() { do(); answer() }))
+	}
+	if write {
+		c.disturb(c.process)
 	}
 	limit := min(deadlineOf(ctx), w.now+f.timeout)
 	w.resume(t, parks, limit-w.now)

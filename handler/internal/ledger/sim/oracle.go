@@ -17,6 +17,8 @@ type oracle struct {
 	periods  map[string]*sums
 	requests map[string]*request
 	skipped  map[string]*process // never forwarded
+	swept    map[string]int64    // what a reclaim charged for a request, by its id
+	holders  map[string]string   // process by lease
 	stopped  time.Duration       // since when the product is; never: it is not
 	budgets  map[string][]budgetAt
 }
@@ -37,17 +39,17 @@ type sums struct {
 }
 
 type request struct {
-	process  *process
-	hold     int64
-	cost     int64
-	period   string
-	settling bool
-	acked    bool
-	billed   bool
+	process                 *process
+	hold                    int64
+	cost                    int64
+	period                  string
+	acked                   bool
+	billed                  bool
+	asked, settled, returns time.Duration
 }
 
 func newOracle(r *run) *oracle {
-	return &oracle{run: r, periods: map[string]*sums{}, requests: map[string]*request{}, skipped: map[string]*process{}, stopped: never, budgets: map[string][]budgetAt{}}
+	return &oracle{run: r, periods: map[string]*sums{}, requests: map[string]*request{}, skipped: map[string]*process{}, swept: map[string]int64{}, holders: map[string]string{}, stopped: never, budgets: map[string][]budgetAt{}}
 }
 
 func (o *oracle) period(name string) *sums {
@@ -112,6 +114,7 @@ func (o *oracle) committed(partition string, ops []ledger.Op, before []ledger.En
 	for name, s := range o.periods {
 		forced[name] = s.forced
 	}
+	opened, openedBudget := false, int64(-1)
 	for i, op := range ops {
 		o.change(before[i], -1, touched)
 		if op.Kind != ledger.Delete {
@@ -127,6 +130,20 @@ func (o *oracle) committed(partition string, ops []ledger.Op, before []ledger.En
 				o.budgets[name] = append(b, budgetAt{r.now, op.Entity.Ints["Budget"]})
 			}
 			risen[name] = before[i].Ints["Committed"]
+			if op.Kind == ledger.Insert {
+				openedBudget = op.Entity.Ints["Budget"]
+			}
+		}
+		if strings.Contains(op.Entity.Row, ".L.") && op.Kind == ledger.Insert {
+			opened = true
+			o.holders[strings.SplitN(op.Entity.Row, ".L.", 2)[1]] = op.Entity.Texts["Instance"]
+		}
+		o.sweeps(op.Entity)
+	}
+	if opened && openedBudget >= 0 {
+		var p quota.Product
+		if err := json.Unmarshal([]byte(r.server.part(partition).rows["C"].Texts["Doc"]), &p); err != nil || p.Budget != openedBudget {
+			r.violate("BUDGET", "a period began with a budget of %d, the product has %d", openedBudget, p.Budget)
 		}
 	}
 	for name, was := range risen { // above the budget by no more than what this transaction found spent
@@ -143,6 +160,29 @@ func (o *oracle) committed(partition string, ops []ledger.Op, before []ledger.En
 			r.violate("S2", "%s: records %d + listed %d, closed %d + settled %d", name, s.recorded, s.listed, s.closed, s.settled)
 		}
 		o.cover(name)
+	}
+}
+
+// sweeps notes what a reclaim charged.
+func (o *oracle) sweeps(e ledger.Entity) {
+	switch {
+	case isUsage(e.Row) && e.Texts["Source"] == string(usage.SourceSwept) && e.Texts["Kind"] == string(usage.KindRequest):
+		var record usage.Record
+		if json.Unmarshal([]byte(e.Texts["Doc"]), &record) == nil {
+			o.swept[record.ID] = record.Charge.N
+		}
+	case strings.Contains(e.Row, ".W."):
+		var list struct {
+			Intents []struct {
+				ID   string `json:"d"`
+				Hold int64  `json:"h"`
+			} `json:"i"`
+		}
+		if json.Unmarshal([]byte(e.Texts["Intents00"]), &list) == nil {
+			for _, in := range list.Intents {
+				o.swept[in.ID] = in.Hold
+			}
+		}
 	}
 }
 
@@ -235,8 +275,23 @@ func (r *run) verdict() {
 			r.violate("LAKE", "record %s has revision %d, the lake has %d", record.ID, record.Rev, r.lake[record.ID])
 		}
 	}
+	unrecorded := map[string]int64{}
 	for id, q := range o.requests {
-		o.judge(id, q, rows)
+		o.judge(id, q, rows, unrecorded)
+	}
+	for id, record := range rows {
+		if record.Kind == usage.KindWriteOff {
+			unrecorded[o.holders[id]] -= record.Charge.N
+			r.count("write-off")
+		}
+	}
+	for name, missing := range unrecorded { // what a dead process had not listed
+		if missing > 0 {
+			r.violate("SLACK", "%s: requests without a record cost %d more than was written off", name, missing)
+		}
+	}
+	if r.config.Linear {
+		o.linearizable(rows)
 	}
 	for id, p := range o.skipped {
 		if record, ok := rows[id]; ok && !p.dead && record.Charge.N != 0 {
@@ -268,12 +323,13 @@ func (r *run) verdict() {
 	r.until(r.now + 10*time.Second)
 }
 
-func (o *oracle) judge(id string, q *request, rows map[string]usage.Record) {
+func (o *oracle) judge(id string, q *request, rows map[string]usage.Record, unrecorded map[string]int64) {
 	r := o.run
 	record, ok := rows[id]
 	switch {
 	case !ok && r.overlap && q.process.dead:
 		r.count("in a write-off")
+		unrecorded[q.process.name] += q.cost
 	case !ok:
 		r.violate("RECORD", "%s has no record; its process %s dead=%v", id, q.process.name, q.process.dead)
 	case record.UsageSource == usage.Text(usage.SourceSwept):

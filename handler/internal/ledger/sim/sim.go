@@ -25,6 +25,7 @@ type Result struct {
 
 // Config is what is not left to the seed.
 type Config struct {
+	Linear bool          // fewer requests and more reads, whose history is judged
 	Mutant ledger.Mutant // a rule of the protocol that is broken on purpose
 	Trace  io.Writer     // nil: none
 	Log    *slog.Logger
@@ -58,13 +59,29 @@ type run struct {
 	edits     bool
 	updates   bool
 	skew      bool
+	embedded  bool
+	wealth    int64 // how much larger than usual the budgets are
+	pauses    bool  // of the load
+	paused    bool
+	sweeps    bool                       // more than the clock asks for
+	linear    bool                       // the histories of reads are judged
+	perMille  struct{ kill, freeze int } // of the writes, when they have just been sent
 	rate      time.Duration
 	keyed     map[string]*keyedCharge
+	reads     []read
+}
+
+// read is an answer of Balance.
+type read struct {
+	period        string
+	spent         int64
+	call, returns time.Duration
 }
 
 type keyedCharge struct {
-	acked bool
-	cost  int64
+	acked         bool
+	cost          int64
+	call, returns time.Duration
 }
 
 // Run runs one seed.
@@ -108,7 +125,7 @@ func (r *run) draw() {
 	r.faults = faults{loseRequest: some(6), loseAnswer: some(6), late: some(6), twice: some(6)}
 	r.faults.latency = []time.Duration{10, 40, 150}[w.random.IntN(3)] * time.Millisecond
 	r.faults.timeout = []time.Duration{400, 1000, 3000}[w.random.IntN(3)] * time.Millisecond
-	r.overlap = w.chance(30)
+	r.overlap = w.chance(40)
 	if r.orphans = 95; w.chance(40) {
 		r.orphans = 1
 	}
@@ -118,6 +135,61 @@ func (r *run) draw() {
 	if r.skew {
 		r.server.offset = w.between(-2*time.Second, 2*time.Second)
 	}
+	r.wealth = []int64{1, 1, 10, 50}[w.random.IntN(4)]
+	r.pauses, r.sweeps = w.chance(35), w.chance(50)
+	if r.crashes && w.chance(50) {
+		r.perMille.kill = 2 + w.random.IntN(12)
+	}
+	if r.freezes && w.chance(50) {
+		r.perMille.freeze = 2 + w.random.IntN(12)
+	}
+	if r.embedded = w.chance(12); r.embedded {
+		r.faults = faults{latency: 4 * time.Millisecond, timeout: 3 * time.Second}
+		r.outages = false
+	}
+	if r.config.Linear { // few requests at a time: all their orders are tried
+		r.overlap, r.pauses, r.rate = false, false, 2*time.Second
+	}
+}
+
+// disturb kills or freezes a process that has just sent a write.
+func (r *run) disturb(p *process) {
+	w := r.world
+	if r.calm || p.dead || r.product == nil {
+		return
+	}
+	switch n := w.random.IntN(1000); {
+	case n < r.perMille.kill:
+		w.after(0, func() {
+			for i, q := range r.processes {
+				if q == p && !p.dead {
+					r.count("crash at a write")
+					r.crash(i)
+				}
+			}
+		})
+	case n < r.perMille.kill+r.perMille.freeze && p.frozen <= w.now:
+		r.count("freeze at a write")
+		r.freeze(p)
+	}
+}
+
+func (r *run) crash(i int) {
+	r.trace("kill %s", r.processes[i].name)
+	r.count("crash")
+	r.processes[i].kill()
+	r.after(r.between(0, 3*time.Second), func() { r.processes[i] = r.newProcess(i) })
+}
+
+func (r *run) freeze(p *process) {
+	length := r.between(time.Second, 50*time.Second)
+	if r.chance(50) { // about as long as it takes to be given up
+		length = r.between(28*time.Second, 40*time.Second)
+	}
+	p.frozen = r.now + length
+	p.thawed = p.frozen
+	r.trace("freeze %s until %v", p.name, p.frozen)
+	r.count("freeze")
 }
 
 func (r *run) newProcess(slot int) *process {
@@ -134,8 +206,8 @@ func (r *run) newProcess(slot int) *process {
 	if log != nil {
 		log = log.With("process", p.name)
 	}
-	p.ledger = ledger.New(&client{r.server, p, &r.faults}, ledger.Options{
-		Instance: p.name, Runtime: p, Log: log, Mutant: r.config.Mutant, OrphansMax: r.orphans,
+	p.ledger = ledger.New(&client{r.server, p, &r.faults, r.disturb, r.embedded}, ledger.Options{
+		Instance: p.name, Embedded: r.embedded, Runtime: p, Log: log, Mutant: r.config.Mutant, OrphansMax: r.orphans,
 		OnRecord: func(product, row string, record usage.Record) {
 			if w.chance(90) { // else the relay's queue was full
 				doc, _ := json.Marshal(record)
@@ -145,8 +217,19 @@ func (r *run) newProcess(slot int) *process {
 	})
 	r.all = append(r.all, p)
 	w.trace("start %s", p.name)
-	w.spawn(p, func() { p.ledger.Run(context.Background(), true) })
-	w.spawn(p, func() { r.relay(p) })
+	w.spawn(p, func() {
+		if r.embedded { // what the dead held, before anything else
+			for {
+				if _, err := p.ledger.Sweep(context.Background()); err == nil {
+					break
+				}
+				p.Sleep(time.Second)
+			}
+		}
+		p.ready = true
+		w.spawn(p, func() { r.relay(p) })
+		p.ledger.Run(context.Background(), true)
+	})
 	return p
 }
 
@@ -156,6 +239,9 @@ func (r *run) begin() {
 	calm := r.faults
 	r.faults.loseRequest, r.faults.loseAnswer, r.faults.late, r.faults.twice = 0, 0, 0, 0
 	n := 2 + w.random.IntN(3)
+	if r.embedded {
+		n = 1
+	}
 	for i := range n {
 		r.processes = append(r.processes, r.newProcess(i))
 	}
@@ -179,21 +265,16 @@ func (r *run) begin() {
 	}
 	if r.crashes {
 		r.every(4*time.Second, 40*time.Second, func() {
-			i := w.random.IntN(len(r.processes))
-			w.trace("kill %s", r.processes[i].name)
-			r.count("crash")
-			r.processes[i].kill()
-			w.after(w.between(0, 3*time.Second), func() { r.processes[i] = r.newProcess(i) })
+			if i := w.random.IntN(len(r.processes)); !r.processes[i].dead {
+				r.crash(i)
+			}
 		})
 	}
 	if r.freezes {
 		r.every(5*time.Second, 60*time.Second, func() {
 			p := r.processes[w.random.IntN(len(r.processes))]
 			if p.frozen <= w.now {
-				p.frozen = w.now + w.between(time.Second, 50*time.Second)
-				p.thawed = p.frozen
-				w.trace("freeze %s until %v", p.name, p.frozen)
-				r.count("freeze")
+				r.freeze(p)
 			}
 		})
 	}
@@ -201,7 +282,23 @@ func (r *run) begin() {
 		r.every(20*time.Second, 90*time.Second, func() { r.server.down = w.now + w.between(time.Second, 15*time.Second) })
 	}
 	if r.edits {
-		r.every(3*time.Second, 20*time.Second, func() { r.edit() })
+		kinds := []int{editDeposit, editDeposit, editBudget, editBudget, editStop, editLift, editLift}
+		r.every(3*time.Second, 20*time.Second, func() { r.edit(kinds[w.random.IntN(len(kinds))]) })
+		for range w.random.IntN(6) { // about when a period begins
+			w.after(midnight+w.between(-2*time.Second, 3*time.Second)-w.now, func() { r.edit(editBudget) })
+		}
+	}
+	if r.pauses {
+		r.every(10*time.Second, 40*time.Second, func() {
+			r.paused = true
+			w.after(w.between(15*time.Second, 50*time.Second), func() { r.paused = false })
+		})
+	}
+	if r.sweeps {
+		r.every(time.Second, 20*time.Second, func() { r.sweep() })
+	}
+	if r.config.Linear {
+		r.every(50*time.Millisecond, time.Second, func() { r.balance() })
 	}
 	if r.updates {
 		r.every(time.Second, 10*time.Second, func() { r.update() })
@@ -212,7 +309,7 @@ func (r *run) build(id string, now time.Time) (*quota.Product, error) {
 	w := r.world
 	p := &quota.Product{
 		ID: id, Name: "Simulated", Keys: []quota.Key{{ID: "k_1", Hash: quota.HashKey("simulated-key-0123456789"), Created: now}},
-		Unit: quota.UnitUSD, Budget: 2000 + w.random.Int64N(30_000), Period: quota.PeriodDay, TimeZone: "UTC",
+		Unit: quota.UnitUSD, Budget: (2000 + w.random.Int64N(30_000)) * r.wealth, Period: quota.PeriodDay, TimeZone: "UTC",
 		Enforcement: quota.EnforceHard, CreatedAt: now,
 	}
 	if r.overlap {
@@ -237,9 +334,9 @@ func (r *run) load(slot int) {
 		if r.calm {
 			return
 		}
-		if p := r.processes[slot]; !p.dead {
+		if p := r.processes[slot]; !p.dead && p.ready && !r.paused {
 			burst := 1
-			if r.chance(10) {
+			if r.chance(10) && !r.config.Linear {
 				burst = 1 + r.random.IntN(20)
 			}
 			for range burst {
@@ -259,6 +356,7 @@ func (r *run) request(p *process) {
 		least = 1 + r.random.Int64N(most)
 	}
 	record := usage.Record{Kind: usage.KindRequest, Operation: "chat", Model: "m"}
+	asked := r.now
 	hold, err := p.ledger.Reserve(ctx, ledger.Reservation{Product: r.product, Min: least, Max: most, Record: record, HoldNanoUSD: usage.Of})
 	if err != nil {
 		refusal := (*ledger.Refusal)(nil)
@@ -281,6 +379,7 @@ func (r *run) request(p *process) {
 		length = r.between(4*time.Second, 60*time.Second)
 	}
 	q := r.oracle.forward(p, hold, cost, length)
+	q.asked, q.returns = asked, never
 	wait := p.Elapsed() + time.Duration(float64(length)*p.drift)
 	if err := hold.Durable(ctx); err != nil {
 		r.count("not durable")
@@ -295,33 +394,70 @@ func (r *run) request(p *process) {
 	if r.chance(5) {
 		s.StoredResponse = fmt.Sprintf("resp_%d", r.random.IntN(30))
 	}
-	q.settling = true
+	q.settled = r.now
 	if _, err := p.ledger.Settle(ctx, hold, s); err == nil {
-		q.acked = true
+		q.acked, q.returns = true, r.now
 		r.count("settled")
 	}
 }
 
-// edit changes the product somehow.
-func (r *run) edit() {
+// anybody is a process that runs, or nil.
+func (r *run) anybody() *process {
 	p := r.processes[r.random.IntN(len(r.processes))]
-	if p.dead {
+	if p.dead || !p.ready {
+		return nil
+	}
+	return p
+}
+
+func (r *run) sweep() {
+	if p := r.anybody(); p != nil {
+		r.spawn(p, func() { _, _ = p.ledger.Sweep(context.Background()) }) // the next one sees it
+	}
+}
+
+func (r *run) balance() {
+	p := r.anybody()
+	if p == nil {
 		return
 	}
-	what, amount := r.random.IntN(4), r.random.Int64N(4000)
+	r.spawn(p, func() {
+		call := r.now
+		if a, err := p.ledger.Balance(context.Background(), r.product); err == nil {
+			r.count("read")
+			r.reads = append(r.reads, read{a.Period, a.Spent, call, r.now})
+		}
+	})
+}
+
+// The kinds of edit.
+const (
+	editDeposit = iota
+	editBudget
+	editStop
+	editLift
+)
+
+// edit changes the product somehow.
+func (r *run) edit(what int) {
+	p := r.anybody()
+	if p == nil {
+		return
+	}
+	amount := r.random.Int64N(4000) * r.wealth
 	name := fmt.Sprintf("edit-%d", r.random.Int64())
 	r.spawn(p, func() {
 		_, _, err := p.ledger.Edit(context.Background(), r.product.ID, ledger.Once{Key: name, Body: "b"}, func(d *ledger.Draft) error {
 			switch what {
-			case 0:
+			case editDeposit:
 				d.Account.Budget += amount
 				d.Records = []usage.Record{{Kind: usage.KindDeposit, Charge: usage.Of(-amount)}}
-			case 1:
+			case editBudget:
 				d.Product.Budget = 1000 + amount*8
 				d.Account.Budget = d.Product.Budget
-			case 2:
+			case editStop:
 				d.Product.Stop = &quota.Stop{Reason: "test", Since: p.Now()}
-			case 3:
+			case editLift:
 				d.Product.Stop = nil
 			}
 			return nil
@@ -335,18 +471,18 @@ func (r *run) edit() {
 // update charges money that is spent already, once, wherever it is tried.
 func (r *run) update() {
 	name, cost := fmt.Sprintf("update-%d", r.random.Int64()), r.random.Int64N(200)
-	k := &keyedCharge{cost: cost}
+	k := &keyedCharge{cost: cost, call: r.now, returns: never}
 	r.keyed[name] = k
 	tries := 1 + r.random.IntN(3)
 	for range tries {
-		p := r.processes[r.random.IntN(len(r.processes))]
-		if p.dead {
+		p := r.anybody()
+		if p == nil {
 			continue
 		}
 		r.spawn(p, func() {
 			record := usage.Record{Kind: usage.KindUpdate, Charge: usage.Of(cost), CostNanoUSD: usage.Of(cost), UpstreamRequestID: usage.Text(name)}
 			if _, err := p.ledger.Charge(context.Background(), r.product, record, ledger.Once{Key: name}); err == nil {
-				k.acked = true
+				k.acked, k.returns = true, min(k.returns, r.now)
 				r.count("update")
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sort"
 	"sync"
 	"testing"
@@ -15,15 +16,16 @@ import (
 )
 
 var (
-	seeds  = flag.Int("seeds", 200, "how many schedules to run")
-	from   = flag.Uint64("from", 1, "the first seed")
-	trace  = flag.Bool("trace", false, "print what happens (with -seeds 1)")
-	mutant = flag.String("mutant", "", "break this rule of the protocol")
+	seeds   = flag.Int("seeds", 200, "how many schedules to run")
+	from    = flag.Uint64("from", 1, "the first seed")
+	trace   = flag.Bool("trace", false, "print what happens (with -seeds 1)")
+	linears = flag.Int("linears", 40, "how many schedules of reads porcupine judges")
+	mutant  = flag.String("mutant", "", "break this rule of the protocol")
 )
 
 // TestSchedules runs many schedules; none may break an invariant.
 func TestSchedules(t *testing.T) {
-	total, failed := many(t, *seeds, *from, ledger.Mutant(*mutant), 0)
+	total, failed := many(t, *seeds, *from, ledger.Mutant(*mutant), 0, false)
 	names := make([]string, 0, len(total))
 	for name := range total {
 		names = append(names, name)
@@ -34,6 +36,18 @@ func TestSchedules(t *testing.T) {
 	}
 	if failed > 0 {
 		t.Errorf("%d of %d schedules broke an invariant", failed, *seeds)
+	}
+}
+
+// TestLinearizable lets porcupine judge the histories of reads.
+func TestLinearizable(t *testing.T) {
+	total, failed := many(t, *linears, *from, ledger.Mutant(*mutant), 0, true)
+	if failed > 0 {
+		t.Errorf("%d of %d schedules broke an invariant", failed, *linears)
+	}
+	t.Logf("%d histories with %d reads and %d requests; %d were not decided", total["histories"], total["read"], total["forwarded"], total["histories not decided"])
+	if total["histories"] < *linears/2 || total["histories not decided"] > total["histories"]/10 {
+		t.Errorf("too few histories were judged")
 	}
 }
 
@@ -50,6 +64,12 @@ var budgets = []struct {
 	{ledger.VoidUsageFirst, 12000}, {ledger.ListAnyETag, 12000}, {ledger.SweepDeletesUnsent, 200}, {ledger.SweepDeletesList, 1000},
 }
 
+// TestMain: the collector has better things to do than to keep the heap small.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(800)
+	os.Exit(m.Run())
+}
+
 var mutants = flag.Bool("mutants", false, "prove that every mutant is caught")
 
 // TestMutants breaks each rule of the protocol: the simulator must notice.
@@ -59,7 +79,7 @@ func TestMutants(t *testing.T) {
 	}
 	for _, b := range budgets {
 		t.Run(string(b.mutant), func(t *testing.T) {
-			if _, failed := many(t, b.most, *from, b.mutant, 1); failed == 0 {
+			if _, failed := many(t, b.most, *from, b.mutant, 1, false); failed == 0 {
 				t.Errorf("survived %d schedules", b.most)
 			}
 		})
@@ -67,7 +87,7 @@ func TestMutants(t *testing.T) {
 }
 
 // many runs schedules on all cores until stopAfter of them have failed (0: all).
-func many(t *testing.T, n int, first uint64, mutant ledger.Mutant, stopAfter int) (map[string]int, int) {
+func many(t *testing.T, n int, first uint64, mutant ledger.Mutant, stopAfter int, linear bool) (map[string]int, int) {
 	t.Helper()
 	total, failed := map[string]int{}, 0
 	var mu sync.Mutex
@@ -85,7 +105,7 @@ func many(t *testing.T, n int, first uint64, mutant ledger.Mutant, stopAfter int
 				if over {
 					return
 				}
-				c := Config{Mutant: mutant}
+				c := Config{Mutant: mutant, Linear: linear}
 				if *trace {
 					c.Trace = os.Stderr
 					c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))

@@ -135,6 +135,7 @@ type process struct {
 	name   string
 	tasks  map[*task]bool
 	dead   bool
+	ready  bool
 	frozen time.Duration // until then it does nothing
 	thawed time.Duration // when it last went on
 	offset time.Duration // of its wall clock
@@ -154,6 +155,9 @@ func (p *process) kill() {
 
 // begin is the wall clock's time when the simulation begins.
 var begin = time.Date(2026, 11, 24, 23, 58, 0, 0, time.UTC)
+
+// midnight is when the next period begins.
+const midnight = 2 * time.Minute
 
 func (p *process) Now() time.Time {
 	return begin.Add(p.offset + time.Duration(float64(p.world.now)*p.drift))
