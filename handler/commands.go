@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/costgate/costgate/handler/internal/ledger"
 	"github.com/costgate/costgate/handler/internal/telemetry"
 )
 
@@ -35,11 +33,21 @@ commands:
   demo        serve standalone with a demo product; keys are kept in .demo.env
   simulator   serve the Azure OpenAI simulator alone
   verify      compare the books of every product with its records
+  correct     set a swept record to what its request really cost
   settings    print the table of settings
   help        print this
 
 flags of serve, demo and simulator:
   -listen host:port   where to listen (default 127.0.0.1:7071; port 0: any)
+flags of verify:
+  -product id         only this one
+  -json               print JSON
+flags of correct:
+  -product id         the record's product
+  -record id          the record; its usage_source is swept
+  -cost usd           what the request cost, for example 0.0123
+  -tokens n           how many tokens it had; of a product that counts tokens
+  -by who             noted in the product's history
 `
 
 // run is main without the process: it returns the exit code.
@@ -57,6 +65,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return simulatorCommand(ctx, args, stdout, stderr)
 	case "verify":
 		return verifyCommand(ctx, args, getenv, stdout, stderr)
+	case "correct":
+		return correctCommand(ctx, args, getenv, stdout, stderr)
 	case "settings":
 		_, _ = io.WriteString(stdout, settingsTable())
 		return exitOK
@@ -149,72 +159,6 @@ func shutdown(app *App, server *http.Server, err error, stderr io.Writer) int {
 		return exitFailed
 	case app.config.Hosted:
 		return exitStopped
-	}
-	return exitOK
-}
-
-// verifyCommand compares the books of all products, or of one, with their rows.
-func verifyCommand(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	var only string
-	var asJSON bool
-	err := parseFlags("gateway verify", args, stderr, func(set *flag.FlagSet) {
-		set.StringVar(&only, "product", "", "")
-		set.BoolVar(&asJSON, "json", false, "")
-	})
-	if err != nil {
-		return exitSettings
-	}
-	const couldNot = 2
-	config, err := ParseConfig(defaultListen, func(name string) string {
-		if v := getenv(name); v != "" || name != "ADMIN_KEY" {
-			return v
-		}
-		return "unused-by-verify" // only serving needs it
-	})
-	if err != nil {
-		fmt.Fprintf(stderr, "gateway: bad settings:\n%v\n", err)
-		return couldNot
-	}
-	app := NewApp(config, telemetry.NewLogger(stderr, config.LogLevel))
-	if err := app.openStore(ctx); err != nil {
-		fmt.Fprintf(stderr, "gateway verify: %v\n", err)
-		return couldNot
-	}
-	defer func() { _ = app.Close() }()
-	books := ledger.New(app.store, ledger.Options{})
-	products, err := books.Products(ctx)
-	if err != nil {
-		fmt.Fprintf(stderr, "gateway verify: %v\n", err)
-		return couldNot
-	}
-	differences := []ledger.Difference{}
-	checked := 0
-	for _, p := range products {
-		if only != "" && p.ID != only {
-			continue
-		}
-		found, err := books.Verify(ctx, p.ID)
-		if err != nil {
-			fmt.Fprintf(stderr, "gateway verify: %s: %v\n", p.ID, err)
-			return couldNot
-		}
-		checked++
-		differences = append(differences, found...)
-	}
-	if only != "" && checked == 0 {
-		fmt.Fprintf(stderr, "gateway verify: no product %q\n", only)
-		return couldNot
-	}
-	if asJSON {
-		_ = json.NewEncoder(stdout).Encode(map[string]any{"products": checked, "differences": differences})
-	} else {
-		for _, d := range differences {
-			fmt.Fprintf(stdout, "%s %s %s\n", d.Product, d.Period, d.What)
-		}
-		fmt.Fprintf(stdout, "%d products checked, %d differences\n", checked, len(differences))
-	}
-	if len(differences) > 0 {
-		return exitFailed
 	}
 	return exitOK
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ const key = "admin-test-key-0123456789"
 
 type fixture struct {
 	t      *testing.T
-	now    time.Time
+	clock  atomic.Int64 // Unix ns; the ledger's tasks read it too
 	store  *memstore.Store
 	ledger *ledger.Ledger
 	admin  *admin.Handler
@@ -28,13 +29,17 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{t: t, now: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)}
-	clock := func() time.Time { return f.now }
+	f := &fixture{t: t}
+	f.set(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC))
+	clock := f.now
 	f.store = memstore.New(1, clock)
 	f.ledger = ledger.New(f.store, ledger.Options{Instance: "t", Now: clock})
 	f.admin = admin.New(admin.Options{Ledger: f.ledger, Book: pricing.Builtin(), Now: clock})
 	return f
 }
+
+func (f *fixture) now() time.Time    { return time.Unix(0, f.clock.Load()).UTC() }
+func (f *fixture) set(now time.Time) { f.clock.Store(now.UnixNano()) }
 
 type answer struct {
 	status int
@@ -220,7 +225,7 @@ func TestPeriodChangesWithTheNextPeriod(t *testing.T) {
 	f := newFixture(t)
 	id := f.create(simple).json["ProductId"].(string)
 	f.configure(id, `{"period":"day","timeZone":"Europe/Berlin"}`).want(t, 200, "Period", "2026-11")
-	f.now = time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	f.set(time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC))
 	f.get(id).want(t, 200, "Period", "2026-12-01", "PeriodEnd", "2026-12-02T00:00:00+01:00")
 	total := f.create(`{"productName":"T","amount":1,"period":"total"}`).json["ProductId"].(string)
 	f.get(total).want(t, 200, "Period", "total", "PeriodStart", nil, "PeriodEnd", nil)
@@ -275,7 +280,7 @@ func TestGetAllAndHistory(t *testing.T) {
 	f := newFixture(t)
 	id := f.create(simple).json["ProductId"].(string)
 	for range 3 {
-		f.now = f.now.Add(time.Second)
+		f.set(f.now().Add(time.Second))
 		f.update(`{"subscriptionKey":"`+key+`","prompt":"","responseBody":{"model":"gpt-4o","usage":{"prompt_tokens":1000,"completion_tokens":100}}}`).want(t, 200)
 	}
 	var all []map[string]any

@@ -29,7 +29,6 @@ type book struct {
 	acked   map[mark]bool // records of the lease that the lake has
 	offered map[mark]time.Duration
 	chores  chores
-	broken  error // an assertion failed: nothing is admitted any more
 
 	// What is known of the store. Changed by the task only, under mu.
 	known     bool
@@ -205,6 +204,7 @@ func (b *book) step() (wrote bool, err error) {
 	for {
 		p := b.compose(fresh)
 		if p.err != nil {
+			b.refuse(p)
 			return false, p.err
 		}
 		if p.doubt { // what this process remembers says no: ask the store before saying so
@@ -411,7 +411,7 @@ func (b *book) readAll() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.known, b.product0, b.config, b.readAt = true, product, config, sent
-	b.account, b.etag = books.account, books.accountETag
+	b.account, b.etag = books.account, books.row.ETag
 	if !books.exists {
 		b.account = b.unopened()
 	}
@@ -477,13 +477,13 @@ func (b *periodBooks) add(e Entity) error {
 	kind, _, _ := splitBooksRow(e.Row)
 	switch kind {
 	case "A":
-		b.exists, b.account, b.accountETag = true, accountOf(e), e.ETag
+		b.exists, b.account, b.row = true, accountOf(e), e
 	case "L":
-		l, err := leaseOf(e)
+		l, err := leaseHead(e)
 		if err != nil {
-			return err
+			return fmt.Errorf("lease %s/%s: %w", e.Partition, e.Row, err)
 		}
-		b.leases = append(b.leases, storedLease{l, e.ETag, e.Updated, e.Texts["Period"]})
+		b.leases = append(b.leases, storedLease{l, e.ETag, e.Updated, e.Ints["Held"], e})
 	case "W":
 		list, err := intentsOf(e.Texts)
 		if err != nil {

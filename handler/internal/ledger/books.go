@@ -302,7 +302,7 @@ func (l *Ledger) ackClosed(ctx context.Context, product, row string, marks []mar
 	} else if err != nil {
 		return err
 	}
-	lease, err := leaseOf(e)
+	lease, err := leaseHead(e)
 	if err != nil || !lease.Closed {
 		return err
 	}
@@ -352,83 +352,4 @@ func (l *Ledger) deleteAll(ctx context.Context, partition string, ops []Op) erro
 		ops = ops[half:]
 	}
 	return nil
-}
-
-// Difference is something that Verify found.
-type Difference struct {
-	Product string `json:"product_id"`
-	Period  string `json:"period"`
-	What    string `json:"what"`
-}
-
-// Verify compares every account of a product with its leases, write-offs and
-// records. It needs a quiet product: what changes while it reads shows as a
-// difference.
-func (l *Ledger) Verify(ctx context.Context, productID string) ([]Difference, error) {
-	type sums struct{ spent, records int64 }
-	found := map[string]*sums{}
-	err := l.scan(ctx, productID, prefixUsage, func(e Entity, _ time.Time) error {
-		period := e.Texts["Period"]
-		if usage.Kind(e.Texts["Kind"]).Spends() {
-			if found[period] == nil {
-				found[period] = new(sums)
-			}
-			found[period].spent += e.Ints["Charge"]
-			found[period].records++
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	all, order, err := l.allBooks(ctx, productID)
-	if err != nil {
-		return nil, err
-	}
-	var differences []Difference
-	differ := func(period, format string, args ...any) {
-		differences = append(differences, Difference{productID, period, fmt.Sprintf(format, args...)})
-	}
-	for _, period := range order {
-		books, s := all[period], found[period]
-		delete(found, period)
-		if s == nil {
-			s = new(sums)
-		}
-		if !books.exists {
-			differ(period, "there are leases, but no account")
-			continue
-		}
-		for i := range books.writeOffs {
-			for _, in := range books.writeOffs[i].list {
-				s.spent += in.Hold
-				s.records++
-			}
-		}
-		granted := int64(0)
-		for i := range books.leases {
-			if lease := &books.leases[i]; !lease.Closed {
-				granted += lease.Granted
-				if err := lease.check(); err != nil {
-					differ(period, "%v", err)
-				}
-			}
-		}
-		if want := books.account.Closed + granted; books.account.Committed != want {
-			differ(period, "committed: the account says %d, closed and granted are %d", books.account.Committed, want)
-		}
-		view := books.view()
-		if view.Spent != s.spent {
-			differ(period, "spent: the books say %d, the records sum to %d", view.Spent, s.spent)
-		}
-		if view.Records != s.records {
-			differ(period, "records: the books say %d, there are %d", view.Records, s.records)
-		}
-	}
-	for period, s := range found {
-		if *s != (sums{}) {
-			differ(period, "no account, but records: spent %d", s.spent)
-		}
-	}
-	return differences, nil
 }

@@ -146,10 +146,7 @@ func (b *book) resolve(p *plan) (fate, []string, error) {
 
 // unsendable is a defect: the store does not accept the transaction's form.
 func (b *book) unsendable(p *plan, err error) error {
-	b.mu.Lock()
-	b.broken = err
-	b.mu.Unlock()
-	b.ledger.log.Error("BUG: the store does not accept a transaction; the product is refused until the process is restarted", "product_id", b.product, "error", err)
+	b.ledger.breakProduct(b.product, fmt.Errorf("BUG: the store does not accept a transaction: %w", err))
 	b.unpublish(p, false)
 	return err
 }
@@ -187,6 +184,7 @@ func (b *book) apply(p *plan, etags []string, sent time.Duration) {
 		h := p.added[len(p.added)-len(p.admitted)+i]
 		b.live[h.intent.ID] = h
 	}
+	b.hand(p, now) // before anybody is told: who is told may look at the lake
 	view := b.view()
 	for _, e := range p.ended {
 		delete(b.live, e.held.intent.ID)
@@ -201,7 +199,6 @@ func (b *book) apply(p *plan, etags []string, sent time.Duration) {
 	if len(p.ended)+len(p.admitted) > 0 {
 		b.usedAt = now
 	}
-	b.hand(p, now)
 }
 
 func (h *held) pass() {

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -23,6 +22,7 @@ type plan struct {
 	accountI int // index of the operation that writes the account
 	leaseI   int
 	configI  int // -1: the configuration is not in it
+	forced   int64
 	bytes    int
 	rows     map[string]bool
 
@@ -91,7 +91,7 @@ func (b *book) compose(fresh bool) *plan {
 	free := p.lease.Granted - p.lease.Settled - p.lease.held()
 	granted := int64(0)
 	if free < 0 { // money already spent, or held: the grant is forced
-		granted = -free
+		granted, p.forced = -free, -free
 		free = 0
 	}
 	if b.overcommitted() { // a budget was lowered: what is free goes back before anybody uses it
@@ -148,7 +148,7 @@ func (b *book) slackTarget(left int64) int64 {
 func (b *book) quick(w *want) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.lease == nil || !b.valid() || b.broken != nil || b.overcommitted() || b.product0.Durability != quota.DurabilityOverlap || len(b.wants) > 0 || len(b.live) >= IntentsMax/2 {
+	if b.lease == nil || !b.valid() || b.ledger.brokenBy(b.product) != nil || b.overcommitted() || b.product0.Durability != quota.DurabilityOverlap || len(b.wants) > 0 || len(b.live) >= IntentsMax/2 {
 		return false
 	}
 	if _, stopped := b.product0.Stopped(b.ledger.rt.Now()); stopped {
@@ -326,13 +326,14 @@ func (b *book) composeWants(p *plan, free, granted int64, fresh bool) int64 {
 	left := max(0, b.account.Budget-b.account.Committed-granted)
 	now := b.ledger.rt.Now()
 	stop, stopped := b.product0.Stopped(now)
+	broken := b.ledger.brokenBy(b.product)
 	size := 0
 	for _, w := range b.wants {
 		if w.dropped {
 			continue
 		}
-		if b.broken != nil {
-			p.denied = append(p.denied, denial{w, errors.Join(ErrUnavailable, b.broken)})
+		if broken != nil {
+			p.denied = append(p.denied, denial{w, errors.Join(ErrUnavailable, broken)})
 			continue
 		}
 		if stopped {
@@ -470,19 +471,9 @@ func (b *book) finishPlan(p *plan, fresh bool) {
 	}
 	l.Nonce = randomName(b.ledger.rt)
 	e, err := l.entity(b.window.Name)
-	if err == nil {
-		err = l.check()
-	}
-	if err == nil && p.account.Committed < p.account.Closed {
-		if !fresh { // the lease may have been reclaimed before the account was read
-			p.doubt = true
-			return
-		}
-		err = fmt.Errorf("BUG: account %s: committed %d < closed %d", b.window.Name, p.account.Committed, p.account.Closed)
-	}
 	if err != nil {
-		b.broken, p.err = err, err
-		b.ledger.log.Error("the ledger's assertion failed; this product is refused until the process is restarted", "product_id", b.product, "error", err)
+		b.ledger.breakProduct(b.product, err)
+		p.err = err
 		return
 	}
 	p.leaseI = len(p.ops)
@@ -499,4 +490,24 @@ func (b *book) finishPlan(p *plan, fresh bool) {
 		e.ETag = b.leaseETag
 		p.ops = append(p.ops, Op{Kind: Replace, Entity: e})
 	}
+	if err := checkMoney(b.before(e.Row), p.ops, p.forced, b.product0.Enforcement != quota.EnforceHard); err != nil && b.ledger.options.Mutant == "" {
+		if !fresh { // the lease may have been reclaimed before the account was read
+			p.doubt = true
+			return
+		}
+		b.ledger.breakProduct(b.product, err)
+		p.err = err
+	}
+}
+
+// before are the rows that a transaction replaces, as this process knows them.
+func (b *book) before(leaseRow string) []Entity {
+	rows := make([]Entity, 0, 2)
+	if b.etag != "" {
+		rows = append(rows, b.account.entity())
+	}
+	if b.lease != nil {
+		rows = append(rows, Entity{Row: leaseRow, Ints: b.lease.ints()})
+	}
+	return rows
 }

@@ -112,7 +112,8 @@ func (l *Ledger) tryEdit(
 	}
 	// The accounts were read after the configuration; if an edit came between
 	// them the ETag of the configuration has moved and the transaction fails.
-	before := product.Budget
+	budget := product.Budget
+	var before []Entity
 	draft := &Draft{Product: product, Account: Account{Period: window.Name, Start: window.Start, End: window.End, Budget: accounts[0].Budget}}
 	if err := edit(draft); err != nil {
 		return nil, nil, final(err)
@@ -134,8 +135,11 @@ func (l *Ledger) tryEdit(
 		switch {
 		case i == 0:
 			a.Budget = draft.Account.Budget
-		case product.Budget != before && a.Window.Start.After(window.Start):
+		case product.Budget != budget && a.Window.Start.After(window.Start):
 			a.Budget = product.Budget
+		}
+		if a.etag != "" {
+			before = append(before, a.entity())
 		}
 		a.Version++
 		a.Config = product.Version
@@ -156,7 +160,11 @@ func (l *Ledger) tryEdit(
 	if err != nil {
 		return nil, nil, final(err)
 	}
-	if _, err = l.store.Apply(ctx, id, append(ops, more...)); err != nil {
+	ops = append(ops, more...)
+	if err := l.sound(id, before, ops, 0); err != nil {
+		return nil, nil, err
+	}
+	if _, err = l.store.Apply(ctx, id, ops); err != nil {
 		return nil, records, err
 	}
 	return draft, records, nil

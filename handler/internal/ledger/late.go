@@ -43,6 +43,9 @@ func (l *Ledger) owns(leaseID string) bool {
 // false if anything but that happened, which the next sweep finds out.
 func (l *Ledger) reclaim(product string, books *periodBooks, lease *storedLease) (done int, err error) {
 	a := books.account
+	if err := lease.whole(); err != nil {
+		return 0, err
+	}
 	if l.mutated(ReclaimFreesAll) {
 		copied := *lease
 		copied.Intents, copied.Slack = nil, 0
@@ -61,7 +64,7 @@ func (l *Ledger) reclaim(product string, books *periodBooks, lease *storedLease)
 	a.Tokens += lease.Tokens
 	a.Overruns += lease.Overruns
 	account := a.entity()
-	account.ETag = books.accountETag
+	account.ETag = books.row.ETag
 	period := a.Window.Name
 	closed := lease.lease
 	closed.Closed, closed.Intents, closed.Slack = true, nil, 0
@@ -105,6 +108,9 @@ func (l *Ledger) reclaim(product string, books *periodBooks, lease *storedLease)
 		kind = Delete
 	}
 	ops = append(ops, Op{Kind: kind, Entity: e})
+	if err := l.sound(product, []Entity{books.row, lease.row}, ops, 0); err != nil {
+		return 0, err
+	}
 	ctx, cancel := l.timeout()
 	defer cancel()
 	if _, err := l.store.Apply(ctx, product, ops); err != nil {
@@ -149,6 +155,9 @@ func (l *Ledger) materialize(product string, w *storedWriteOff, period string) e
 			return err
 		}
 		ops = append(ops, Op{Kind: Insert, Entity: row}, Op{Kind: Insert, Entity: outbox})
+	}
+	if err := l.sound(product, []Entity{w.row}, ops, 0); err != nil {
+		return err
 	}
 	ctx, cancel := l.timeout()
 	defer cancel()
@@ -251,7 +260,7 @@ func (b *book) tryLateSettle(e *ending) (done bool, err error) {
 		return true, nil
 	}
 	if b.ledger.mutated(LateBlind) {
-		return b.lateApply(ctx, e, record, "overrun", 0, 0, 1, func(row Entity) ([]Op, error) {
+		return b.lateApply(ctx, e, record, lateBranch{name: "overrun", records: 1}, func(row Entity) ([]Op, error) {
 			return []Op{{Kind: Insert, Entity: row}}, nil
 		})
 	}
@@ -263,7 +272,8 @@ func (b *book) tryLateSettle(e *ending) (done bool, err error) {
 	}
 	if r.found {
 		record.Rev = int(r.usage.Ints["Rev"]) + 1
-		return b.lateApply(ctx, e, record, "orphan", r.usage.Ints["Charge"], r.usage.Ints["Tokens"], 0, func(row Entity) ([]Op, error) {
+		branch := lateBranch{"orphan", r.usage.Ints["Charge"], r.usage.Ints["Tokens"], 0, r.usage}
+		return b.lateApply(ctx, e, record, branch, func(row Entity) ([]Op, error) {
 			row.ETag = r.usage.ETag
 			return []Op{{Kind: Replace, Entity: row}}, nil
 		})
@@ -272,7 +282,8 @@ func (b *book) tryLateSettle(e *ending) (done bool, err error) {
 		return false, err
 	}
 	if r.listed {
-		return b.lateApply(ctx, e, record, "listed", r.list.list[r.at].Hold, 0, 0, func(row Entity) ([]Op, error) {
+		branch := lateBranch{"listed", r.list.list[r.at].Hold, 0, 0, r.writeOff}
+		return b.lateApply(ctx, e, record, branch, func(row Entity) ([]Op, error) {
 			head, err := b.ledger.withoutIntents(b.window.Name, &r.list, cut(r.list.list, r.at))
 			return []Op{head, {Kind: Insert, Entity: row}}, err
 		})
@@ -291,7 +302,7 @@ func (b *book) tryLateSettle(e *ending) (done bool, err error) {
 		return false, err
 	}
 	if charge := spentBy(&record); slack && writeOff.Ints["Charge"] >= charge {
-		return b.lateApply(ctx, e, record, "slack", charge, 0, 1, func(row Entity) ([]Op, error) {
+		return b.lateApply(ctx, e, record, lateBranch{"slack", charge, 0, 1, writeOff}, func(row Entity) ([]Op, error) {
 			rest, err := recordOf(writeOff)
 			if err != nil {
 				return nil, err
@@ -306,7 +317,7 @@ func (b *book) tryLateSettle(e *ending) (done bool, err error) {
 			return []Op{{Kind: Replace, Entity: restRow}, {Kind: Insert, Entity: restOut}, {Kind: Insert, Entity: row}}, err
 		})
 	}
-	return b.lateApply(ctx, e, record, "overrun", 0, 0, 1, func(row Entity) ([]Op, error) {
+	return b.lateApply(ctx, e, record, lateBranch{name: "overrun", records: 1}, func(row Entity) ([]Op, error) {
 		return []Op{{Kind: Insert, Entity: row}}, nil
 	})
 }
@@ -315,11 +326,16 @@ func cut(list []intent, at int) []intent {
 	return append(append([]intent{}, list[:at]...), list[at+1:]...)
 }
 
-// lateApply writes a record that replaces what was charged before (charged,
-// tokens), and the account.
-func (b *book) lateApply(
-	ctx context.Context, e *ending, record usage.Record, branch string, charged, tokens, records int64, rows func(row Entity) ([]Op, error),
-) (done bool, err error) {
+// lateBranch is where the money is that a late record replaces.
+type lateBranch struct {
+	name            string
+	charged, tokens int64 // what the books have for it
+	records         int64 // that the account gains
+	before          Entity
+}
+
+// lateApply writes a late record, and the account.
+func (b *book) lateApply(ctx context.Context, e *ending, record usage.Record, branch lateBranch, rows func(row Entity) ([]Op, error)) (done bool, err error) {
 	row, outbox, err := recordEntities(&record)
 	if err != nil {
 		return false, final(err)
@@ -337,37 +353,39 @@ func (b *book) lateApply(
 			ops = append(ops, responseOp(&e.s))
 		}
 	}
-	a, err := b.lateAccount(ctx, spentBy(&record)-charged, row.Ints["Tokens"]-tokens, records)
-	if err != nil {
+	c := correction{spent: spentBy(&record) - branch.charged, tokens: row.Ints["Tokens"] - branch.tokens, records: branch.records}
+	if err := b.ledger.correct(ctx, b.product, b.window.Name, c, branch.before, ops); err != nil {
 		return false, err
 	}
-	if _, err := b.ledger.store.Apply(ctx, b.product, append(ops, a)); err != nil {
-		return false, err
-	}
-	b.ledger.counters.add("late " + branch)
+	b.ledger.counters.add("late " + branch.name)
 	b.ledger.options.OnRecord(b.product, outboxRow(record.ID, record.Rev), record)
 	return true, nil
 }
 
-// lateAccount is the change of the account that goes with a correction.
-func (b *book) lateAccount(ctx context.Context, spent, tokens, records int64) (Op, error) {
-	return b.ledger.correction(ctx, b.product, b.window.Name, spent, tokens, records)
-}
+// correction is what a change of records does to an account whose lease is gone.
+type correction struct{ spent, tokens, records int64 }
 
-func (l *Ledger) correction(ctx context.Context, product, period string, spent, tokens, records int64) (Op, error) {
+// correct sends a transaction together with its change of the account, which it
+// reads. before is the row, besides the account, that the transaction replaces.
+func (l *Ledger) correct(ctx context.Context, product, period string, c correction, before Entity, ops []Op) error {
 	row, err := l.store.Get(ctx, product, accountRow(period))
 	if err != nil {
-		return Op{}, err
+		return err
 	}
 	a := accountOf(row)
 	a.Version++
-	a.Committed += spent
-	a.Closed += spent
-	a.Tokens += tokens
-	a.Records += records
+	a.Committed += c.spent
+	a.Closed += c.spent
+	a.Tokens += c.tokens
+	a.Records += c.records
 	e := a.entity()
 	e.ETag = row.ETag
-	return Op{Kind: Replace, Entity: e}, nil
+	ops = append(ops, Op{Kind: Replace, Entity: e})
+	if err := l.sound(product, []Entity{row, before}, ops, max(0, c.spent)); err != nil {
+		return err
+	}
+	_, err = l.store.Apply(ctx, product, ops)
+	return err
 }
 
 // lateVoid gives back what a reclaim charged for a request that was never
@@ -404,11 +422,8 @@ func (b *book) tryLateVoid(id, leaseID string) (done bool, err error) {
 		if err != nil {
 			return false, final(err)
 		}
-		a, err := b.lateAccount(ctx, -r.list.list[r.at].Hold, 0, -1)
-		if err != nil {
-			return false, err
-		}
-		_, err = b.ledger.store.Apply(ctx, b.product, []Op{head, a})
+		c := correction{spent: -r.list.list[r.at].Hold, records: -1}
+		err = b.ledger.correct(ctx, b.product, b.window.Name, c, r.writeOff, []Op{head})
 		b.ledger.counters.add("late void listed")
 		return err == nil, err
 	}
@@ -433,11 +448,8 @@ func (b *book) tryLateVoid(id, leaseID string) (done bool, err error) {
 		return false, final(err)
 	}
 	row.ETag = r.usage.ETag
-	a, err := b.lateAccount(ctx, -r.usage.Ints["Charge"], 0, 0)
-	if err != nil {
-		return false, err
-	}
-	if _, err = b.ledger.store.Apply(ctx, b.product, []Op{{Kind: Replace, Entity: row}, {Kind: Insert, Entity: outbox}, a}); err != nil {
+	c := correction{spent: -r.usage.Ints["Charge"]}
+	if err := b.ledger.correct(ctx, b.product, b.window.Name, c, r.usage, []Op{{Kind: Replace, Entity: row}, {Kind: Insert, Entity: outbox}}); err != nil {
 		return false, err
 	}
 	b.ledger.counters.add("late void orphan")
@@ -445,15 +457,22 @@ func (b *book) tryLateVoid(id, leaseID string) (done bool, err error) {
 	return true, nil
 }
 
-// Correct sets the charge of a swept record to what an operator found that it
-// really was: a new revision, in the books. It fails with ErrUnknownRecord, and
-// with ErrNotSwept for a record that is not one.
-func (l *Ledger) Correct(ctx context.Context, productID, recordID string, charge, costNanoUSD int64) (usage.Record, error) {
+// Amendment is what an operator found that a swept request really cost.
+type Amendment struct {
+	Charge      int64 // in the product's unit
+	CostNanoUSD int64
+	By          string // who says so
+}
+
+// Amend sets the charge of a swept record to what it really was: a new revision
+// in the books, and a config record that says who did it. It fails with
+// ErrUnknownRecord, and with ErrNotSwept for a record that is not one.
+func (l *Ledger) Amend(ctx context.Context, productID, recordID string, amend Amendment) (usage.Record, error) {
 	name, err := usageRow(recordID)
 	if err != nil {
 		return usage.Record{}, ErrUnknownRecord
 	}
-	corrected := false
+	audit := usage.Record{Schema: usage.RecordSchema, ID: l.options.NewID(l.options.Now()), Rev: 1, Kind: usage.KindConfig}
 	for try := 0; ; try++ {
 		row, err := l.store.Get(ctx, productID, name)
 		if errors.Is(err, ErrMissing) {
@@ -465,33 +484,45 @@ func (l *Ledger) Correct(ctx context.Context, productID, recordID string, charge
 		if err != nil {
 			return record, err
 		}
-		if corrected && record.UsageSource == usage.Text(usage.SourceEstimate) && record.Charge == usage.Of(charge) {
-			return record, nil // an earlier try happened all the same
+		if try > 0 {
+			if _, err := l.Record(ctx, productID, audit.ID); err == nil {
+				return record, nil // an earlier try happened all the same
+			} else if !errors.Is(err, ErrUnknownRecord) {
+				return record, err
+			}
 		}
 		if record.UsageSource != usage.Text(usage.SourceSwept) {
 			return record, ErrNotSwept
 		}
-		record.Rev++
-		record.Charge, record.CostNanoUSD, record.ListCostNanoUSD = usage.Of(charge), usage.Of(costNanoUSD), usage.Of(costNanoUSD)
-		record.UsageSource = usage.Text(usage.SourceEstimate)
-		fresh, outbox, err := recordEntities(&record)
-		if err != nil {
-			return record, err
-		}
-		fresh.ETag = row.ETag
-		a, err := l.correction(ctx, productID, string(record.Period), charge-row.Ints["Charge"], 0, 0)
-		if err != nil {
-			return record, err
-		}
-		if _, err = l.store.Apply(ctx, productID, []Op{{Kind: Replace, Entity: fresh}, {Kind: Insert, Entity: outbox}, a}); err == nil {
+		if err = l.amend(ctx, &record, row, audit, amend); err == nil {
 			return record, nil
 		}
-		if ctx.Err() != nil || try == correctTriesMax {
+		if ctx.Err() != nil || try == amendTriesMax || errors.Is(err, errFinal) {
 			return record, err
 		}
-		corrected = true
 		l.pause(try)
 	}
+}
+
+func (l *Ledger) amend(ctx context.Context, record *usage.Record, row Entity, audit usage.Record, amend Amendment) error {
+	record.Rev++
+	record.Charge, record.CostNanoUSD, record.ListCostNanoUSD = usage.Of(amend.Charge), usage.Of(amend.CostNanoUSD), usage.Of(amend.CostNanoUSD)
+	record.UsageSource = usage.Text(usage.SourceEstimate)
+	audit.Time, audit.RequestID, audit.User = timeOf(audit.ID), usage.Text(record.ID), usage.Text(amend.By)
+	audit.Period, audit.ProductID, audit.Product, audit.Unit = record.Period, record.ProductID, record.Product, record.Unit
+	var ops []Op
+	for _, r := range []*usage.Record{record, &audit} {
+		fresh, outbox, err := recordEntities(r)
+		if err != nil {
+			return final(err)
+		}
+		kind := Insert
+		if r == record {
+			kind, fresh.ETag = Replace, row.ETag
+		}
+		ops = append(ops, Op{Kind: kind, Entity: fresh}, Op{Kind: Insert, Entity: outbox})
+	}
+	return l.correct(ctx, row.Partition, string(record.Period), correction{spent: amend.Charge - row.Ints["Charge"]}, row, ops)
 }
 
 // splitBooksRow reads the name of an account, a lease or a write-off: its kind

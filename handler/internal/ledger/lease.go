@@ -3,6 +3,7 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -50,16 +51,25 @@ func accountOf(e Entity) account {
 
 // intent is a hold that a lease lists: its request may be running.
 type intent struct {
-	ID   string `json:"d"` // of the record
-	Hold int64  `json:"h"`
+	ID   string // of the record
+	Hold int64
 	// What of the record differs from request to request; the rest is in a
 	// template that many intents share.
-	NanoUSD usage.Count `json:"n"`
-	Request usage.Text  `json:"r"`
-	User    usage.Text  `json:"u"`
-	// Template is the index of the template in the stored form.
-	Template int `json:"t"`
+	NanoUSD  usage.Count
+	Request  usage.Text
+	User     usage.Text
 	template string
+	stored   string // its stored form up to the template's index: it is written again and again
+}
+
+// storedIntent is how a row has an intent. Template is an index.
+type storedIntent struct {
+	ID       string      `json:"d"`
+	Hold     int64       `json:"h"`
+	NanoUSD  usage.Count `json:"n"`
+	Request  usage.Text  `json:"r"`
+	User     usage.Text  `json:"u"`
+	Template int         `json:"t"`
 }
 
 // newIntent lists a record that is about to be.
@@ -68,8 +78,18 @@ func newIntent(r *usage.Record, hold int64) (intent, error) {
 	shared := *r
 	shared.ID, shared.Time, shared.HoldNanoUSD, shared.RequestID, shared.User = "", time.Time{}, usage.Count{}, "", ""
 	doc, err := json.Marshal(&shared)
+	if err != nil {
+		return i, err
+	}
 	i.template = string(doc)
-	return i, err
+	return i, i.encode()
+}
+
+// encode makes the stored form.
+func (i *intent) encode() error {
+	doc, err := json.Marshal(storedIntent{ID: i.ID, Hold: i.Hold, NanoUSD: i.NanoUSD, Request: i.Request, User: i.User})
+	i.stored = strings.TrimSuffix(string(doc), "0}")
+	return err
 }
 
 // orphan is the record of an intent whose process is gone: it is charged at its
@@ -142,42 +162,59 @@ const (
 func leaseRow(period, id string) string    { return prefixAccount + period + prefixL + id }
 func writeOffRow(period, id string) string { return prefixAccount + period + prefixW + id }
 
-func (l *lease) entity(period string) (Entity, error) {
-	e := Entity{
-		Row: leaseRow(period, l.ID),
-		Ints: map[string]int64{
-			"Granted": l.Granted, "Settled": l.Settled, "Records": l.Records, "Tokens": l.Tokens, "Overruns": l.Overruns, "Slack": l.Slack,
-			"Closed": 0,
-		},
-		Texts: map[string]string{"Instance": l.Instance, "Nonce": l.Nonce, "Period": period},
+func (l *lease) ints() map[string]int64 {
+	n := map[string]int64{
+		"Granted": l.Granted, "Settled": l.Settled, "Records": l.Records, "Tokens": l.Tokens, "Overruns": l.Overruns, "Slack": l.Slack,
+		"Held": l.held(), "Closed": 0,
 	}
 	if l.Closed {
-		e.Ints["Closed"] = 1
+		n["Closed"] = 1
+	}
+	return n
+}
+
+func (l *lease) entity(period string) (Entity, error) {
+	e := Entity{
+		Row: leaseRow(period, l.ID), Ints: l.ints(),
+		Texts: map[string]string{"Instance": l.Instance, "Nonce": l.Nonce, "Period": period},
 	}
 	if err := putIntents(e.Texts, l.Intents); err != nil {
 		return e, err
 	}
-	marks := make([]string, len(l.Unsent))
+	marks := make([]byte, 0, 40*len(l.Unsent))
 	for i, m := range l.Unsent {
-		marks[i] = fmt.Sprintf("%s:%d", m.ID, m.Rev)
+		if i > 0 {
+			marks = append(marks, ' ')
+		}
+		marks = append(append(marks, m.ID...), ':')
+		marks = strconv.AppendInt(marks, int64(m.Rev), 10)
 	}
-	return e, putText(e.Texts, "Unsent", strings.Join(marks, " "))
+	return e, putText(e.Texts, "Unsent", string(marks))
 }
 
+// leaseOf reads a lease.
 func leaseOf(e Entity) (lease, error) {
+	l, err := leaseHead(e)
+	if err == nil {
+		l.Intents, err = intentsOf(e.Texts)
+	}
+	if err != nil {
+		return l, fmt.Errorf("lease %s/%s: %w", e.Partition, e.Row, err)
+	}
+	return l, nil
+}
+
+// leaseHead reads a lease without its intents: their sum is in the row too.
+func leaseHead(e Entity) (lease, error) {
 	l := lease{
 		ID: e.Row[strings.LastIndex(e.Row, ".")+1:], Instance: e.Texts["Instance"],
 		Granted: e.Ints["Granted"], Settled: e.Ints["Settled"], Records: e.Ints["Records"], Tokens: e.Ints["Tokens"],
 		Overruns: e.Ints["Overruns"], Slack: e.Ints["Slack"], Nonce: e.Texts["Nonce"], Closed: e.Ints["Closed"] != 0,
 	}
-	var err error
-	if l.Intents, err = intentsOf(e.Texts); err != nil {
-		return l, fmt.Errorf("lease %s/%s: %w", e.Partition, e.Row, err)
-	}
 	for text := range strings.FieldsSeq(getText(e.Texts, "Unsent")) {
 		m, err := markOf(text)
 		if err != nil {
-			return l, fmt.Errorf("lease %s/%s: %w", e.Partition, e.Row, err)
+			return l, err
 		}
 		l.Unsent = append(l.Unsent, m)
 	}
@@ -187,35 +224,33 @@ func leaseOf(e Entity) (lease, error) {
 func markOf(text string) (m mark, err error) {
 	id, rev, _ := strings.Cut(text, ":")
 	m.ID = id
-	_, err = fmt.Sscanf(rev, "%d", &m.Rev)
+	m.Rev, err = strconv.Atoi(rev)
 	return m, err
 }
 
-type storedIntents struct {
-	Templates []json.RawMessage `json:"t"`
-	Intents   []intent          `json:"i"`
-}
-
+// putIntents writes a list as {"t":[templates],"i":[intents]}.
 func putIntents(texts map[string]string, list []intent) error {
 	if len(list) == 0 {
 		return nil
 	}
-	stored, index := storedIntents{Intents: make([]intent, len(list))}, map[string]int{}
-	for i, in := range list {
+	index, templates, intents := map[string]int{}, make([]byte, 0, 1024), make([]byte, 0, 160*len(list))
+	for i := range list {
+		in := &list[i]
+		if in.stored == "" {
+			if err := in.encode(); err != nil {
+				return err
+			}
+		}
 		at, ok := index[in.template]
 		if !ok {
-			at = len(stored.Templates)
+			at = len(index)
 			index[in.template] = at
-			stored.Templates = append(stored.Templates, json.RawMessage(in.template))
+			templates = append(append(templates, ','), in.template...)
 		}
-		in.Template = at
-		stored.Intents[i] = in
+		intents = append(append(intents, ','), in.stored...)
+		intents = append(strconv.AppendInt(intents, int64(at), 10), '}')
 	}
-	doc, err := json.Marshal(stored)
-	if err != nil {
-		return err
-	}
-	return putText(texts, "Intents", string(doc))
+	return putText(texts, "Intents", `{"t":[`+string(templates[1:])+`],"i":[`+string(intents[1:])+`]}`)
 }
 
 func intentsOf(texts map[string]string) ([]intent, error) {
@@ -223,18 +258,21 @@ func intentsOf(texts map[string]string) ([]intent, error) {
 	if doc == "" {
 		return nil, nil
 	}
-	var stored storedIntents
+	var stored struct {
+		Templates []json.RawMessage `json:"t"`
+		Intents   []storedIntent    `json:"i"`
+	}
 	if err := json.Unmarshal([]byte(doc), &stored); err != nil {
 		return nil, err
 	}
-	for i := range stored.Intents {
-		at := stored.Intents[i].Template
-		if at < 0 || at >= len(stored.Templates) {
-			return nil, fmt.Errorf("intent %s has no template", stored.Intents[i].ID)
+	list := make([]intent, len(stored.Intents))
+	for i, s := range stored.Intents {
+		if s.Template < 0 || s.Template >= len(stored.Templates) {
+			return nil, fmt.Errorf("intent %s has no template", s.ID)
 		}
-		stored.Intents[i].template = string(stored.Templates[at])
+		list[i] = intent{ID: s.ID, Hold: s.Hold, NanoUSD: s.NanoUSD, Request: s.Request, User: s.User, template: string(stored.Templates[s.Template])}
 	}
-	return stored.Intents, nil
+	return list, nil
 }
 
 // putText spreads a long text over as many properties as it needs.
@@ -272,19 +310,27 @@ func writeOffEntity(period, leaseID string, list []intent) (Entity, error) {
 
 // period is all that the books of a period hold, as one read saw it.
 type periodBooks struct {
-	exists      bool
-	account     account
-	accountETag string
-	leases      []storedLease
-	writeOffs   []storedWriteOff
-	date        time.Time // the store's clock
+	exists    bool
+	account   account
+	row       Entity // of the account
+	leases    []storedLease
+	writeOffs []storedWriteOff
+	date      time.Time // the store's clock
 }
 
+// storedLease has no Intents until they are asked for.
 type storedLease struct {
 	lease
 	etag    string
 	updated time.Time
-	period  string
+	holding int64 // the sum of the holds that it lists
+	row     Entity
+}
+
+// whole reads the intents too.
+func (l *storedLease) whole() (err error) {
+	l.lease, err = leaseOf(l.row)
+	return err
 }
 
 type storedWriteOff struct {
@@ -303,7 +349,7 @@ func (b *periodBooks) view() Account {
 	for i := range b.leases {
 		if l := &b.leases[i]; !l.Closed {
 			v.Spent += l.Settled
-			v.Held += l.held() + l.Slack
+			v.Held += l.holding + l.Slack
 			v.Records += l.Records
 			v.Tokens += l.Tokens
 			v.Overruns += l.Overruns

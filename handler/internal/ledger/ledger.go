@@ -42,6 +42,7 @@ const (
 	KeysPerProductMax = 20
 	ProductsMax       = 100_000
 	IntentsMax        = 1000 // requests that run under one lease
+	AuditRowsMax      = 20_000
 	UnsentMax         = 2000 // records that one lease lists for the lake; more have outbox rows
 
 	rowsPerTxnMax    = OpsMax - 3 // besides the account, the configuration and the lease
@@ -52,7 +53,7 @@ const (
 	intentBytesMax   = 256 << 10 // of the intents that one transaction adds
 	sweepRoundsMax   = 1000
 	clocksOff        = time.Hour // how far a process's clock may be off for an edit to reach the period that it uses
-	correctTriesMax  = 20
+	amendTriesMax    = 20
 
 	productTTL        = 5 * time.Second  // how long a product is used without being read again
 	unknownKeyTTL     = time.Second      // the same for "there is no such key"
@@ -135,6 +136,7 @@ type Ledger struct {
 	keys     map[string]*cachedKey
 	adopted  map[string]map[mark]bool // of closed leases, by row: what the lake has
 	counters counters
+	broken   sync.Map // by product: the assertion that failed
 
 	mu2   sync.Mutex
 	tasks int // that run

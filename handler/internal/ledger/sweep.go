@@ -94,8 +94,9 @@ func (l *Ledger) Run(ctx context.Context, sweeping bool) {
 }
 
 // Sweep charges what processes that are gone have held: each intent becomes a
-// record at its hold. It also deletes names of effects older than 7 days. Any
-// process may sweep at any time, several at once too.
+// record at its hold. It also deletes names of effects older than 7 days, and
+// audits a slice of the books. Any process may sweep at any time, several at
+// once too.
 func (l *Ledger) Sweep(ctx context.Context) (swept int, err error) {
 	ids, err := l.productIDs(ctx)
 	if err != nil {
@@ -110,6 +111,9 @@ func (l *Ledger) Sweep(ctx context.Context) (swept int, err error) {
 		if sweepErr != nil {
 			err = errors.Join(err, fmt.Errorf("sweep %s: %w", id, sweepErr))
 		}
+	}
+	if err == nil {
+		err = l.audit(ctx, ids)
 	}
 	return swept, err
 }

@@ -311,6 +311,9 @@ func (r *run) verdict() {
 	for _, p := range r.all {
 		for what, n := range p.ledger.Counters() {
 			r.result.Counters[what] += n
+			if what == "assertion failed" || what == "audit failed" {
+				r.violate("ASSERT", "%s: %s", p.name, what)
+			}
 		}
 	}
 	live := r.processes[0]

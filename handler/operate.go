@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os/user"
+
+	"github.com/costgate/costgate/handler/internal/ledger"
+	"github.com/costgate/costgate/handler/internal/money"
+	"github.com/costgate/costgate/handler/internal/quota"
+	"github.com/costgate/costgate/handler/internal/telemetry"
+)
+
+// exitUnknown: a command for operators could not find out what it was asked.
+const exitUnknown = 2
+
+// openBooks opens the ledger for a command that serves nothing. An error is
+// printed.
+func openBooks(ctx context.Context, command string, getenv func(string) string, stderr io.Writer) (books *ledger.Ledger, closeBooks func(), ok bool) {
+	config, err := ParseConfig(defaultListen, func(name string) string {
+		if v := getenv(name); v != "" || name != "ADMIN_KEY" {
+			return v
+		}
+		return "unused-by-commands" // only serving needs it
+	})
+	if err != nil {
+		fmt.Fprintf(stderr, "gateway: bad settings:\n%v\n", err)
+		return nil, nil, false
+	}
+	app := NewApp(config, telemetry.NewLogger(stderr, config.LogLevel))
+	if err := app.openStore(ctx); err != nil {
+		fmt.Fprintf(stderr, "gateway %s: %v\n", command, err)
+		return nil, nil, false
+	}
+	return ledger.New(app.store, ledger.Options{}), func() { _ = app.Close() }, true
+}
+
+// verifyCommand compares the books of all products, or of one, with their rows.
+func verifyCommand(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	var only string
+	var asJSON bool
+	err := parseFlags("gateway verify", args, stderr, func(set *flag.FlagSet) {
+		set.StringVar(&only, "product", "", "")
+		set.BoolVar(&asJSON, "json", false, "")
+	})
+	if err != nil {
+		return exitSettings
+	}
+	books, closeBooks, ok := openBooks(ctx, "verify", getenv, stderr)
+	if !ok {
+		return exitUnknown
+	}
+	defer closeBooks()
+	products, err := books.Products(ctx)
+	if err != nil {
+		fmt.Fprintf(stderr, "gateway verify: %v\n", err)
+		return exitUnknown
+	}
+	differences := []ledger.Difference{}
+	checked := 0
+	for _, p := range products {
+		if only != "" && p.ID != only {
+			continue
+		}
+		found, err := books.Verify(ctx, p.ID)
+		if err != nil {
+			fmt.Fprintf(stderr, "gateway verify: %s: %v\n", p.ID, err)
+			return exitUnknown
+		}
+		checked++
+		differences = append(differences, found...)
+	}
+	if only != "" && checked == 0 {
+		fmt.Fprintf(stderr, "gateway verify: no product %q\n", only)
+		return exitUnknown
+	}
+	if asJSON {
+		_ = json.NewEncoder(stdout).Encode(map[string]any{"products": checked, "differences": differences})
+	} else {
+		for _, d := range differences {
+			fmt.Fprintf(stdout, "%s %s %s\n", d.Product, d.Period, d.What)
+		}
+		fmt.Fprintf(stdout, "%d products checked, %d differences\n", checked, len(differences))
+	}
+	if len(differences) > 0 {
+		return exitFailed
+	}
+	return exitOK
+}
+
+// correctCommand sets a swept record to what its request really cost.
+func correctCommand(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	var product, record, cost, by string
+	var tokens int64
+	err := parseFlags("gateway correct", args, stderr, func(set *flag.FlagSet) {
+		set.StringVar(&product, "product", "", "")
+		set.StringVar(&record, "record", "", "")
+		set.StringVar(&cost, "cost", "", "")
+		set.StringVar(&by, "by", "", "")
+		set.Int64Var(&tokens, "tokens", -1, "")
+	})
+	if err != nil {
+		return exitSettings
+	}
+	fail := func(code int, format string, args ...any) int {
+		fmt.Fprintf(stderr, "gateway correct: "+format+"\n", args...)
+		return code
+	}
+	if product == "" || record == "" || cost == "" {
+		return fail(exitSettings, "-product, -record and -cost are required")
+	}
+	nano, err := money.ParseNano(cost)
+	if err != nil || nano < 0 {
+		return fail(exitSettings, "-cost %q is not an amount in USD with at most 9 decimals, such as 0.0123", cost)
+	}
+	if by == "" {
+		by = "gateway correct"
+		if who, err := user.Current(); err == nil {
+			by = who.Username
+		}
+	}
+	books, closeBooks, ok := openBooks(ctx, "correct", getenv, stderr)
+	if !ok {
+		return exitUnknown
+	}
+	defer closeBooks()
+	p, err := books.Find(ctx, product)
+	if err != nil {
+		return fail(exitUnknown, "product %q: %v", product, err)
+	}
+	amend := ledger.Amendment{Charge: int64(nano), CostNanoUSD: int64(nano), By: by}
+	if p.Unit == quota.UnitTokens {
+		if amend.Charge = tokens; tokens < 0 {
+			return fail(exitSettings, "the product counts tokens: -tokens is required")
+		}
+	}
+	amended, err := books.Amend(ctx, p.ID, record, amend)
+	switch {
+	case errors.Is(err, ledger.ErrUnknownRecord), errors.Is(err, ledger.ErrNotSwept):
+		return fail(exitFailed, "record %q: %v", record, err)
+	case err != nil:
+		return fail(exitUnknown, "record %q: %v", record, err)
+	}
+	_ = json.NewEncoder(stdout).Encode(&amended)
+	return exitOK
+}
