@@ -16,15 +16,3 @@ func TestParse(t *testing.T) {
 		t.Error("nothing must be 0")
 	}
 }
-
-func TestPercentile(t *testing.T) {
-	var sorted []time.Duration
-	for i := range 100 {
-		sorted = append(sorted, time.Duration(i))
-	}
-	for p, want := range map[int]time.Duration{0: 0, 50: 50, 99: 99, 100: 99} {
-		if got := percentile(sorted, p); got != want {
-			t.Errorf("p%d = %d", p, got)
-		}
-	}
-}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/costgate/costgate/e2e/figures"
 )
 
 // result is one closed-loop measurement.
@@ -101,7 +103,7 @@ func (b *bench) closed(ctx context.Context, t *target, c int) error {
 	slices.Sort(all)
 	key := fmt.Sprint(t.name, " ", c)
 	b.results[key] = append(b.results[key], result{
-		requests: len(all), errors: failed, rate: float64(len(all)) / took.Seconds(), p50: percentile(all, 50), p99: percentile(all, 99),
+		requests: len(all), errors: failed, rate: float64(len(all)) / took.Seconds(), p50: figures.Percentile(all, 50), p99: figures.Percentile(all, 99),
 		cpu: cpuOf(t.process) - before, rss: peakOf(t.process),
 	})
 	return nil
@@ -148,7 +150,7 @@ func (b *bench) stream(ctx context.Context, t *target) error {
 	slices.Sort(first)
 	slices.Sort(total)
 	b.streamed[t.name] = append(b.streamed[t.name], streamResult{
-		first50: percentile(first, 50), first99: percentile(first, 99), total50: percentile(total, 50), total99: percentile(total, 99),
+		first50: figures.Percentile(first, 50), first99: figures.Percentile(first, 99), total50: figures.Percentile(total, 50), total99: figures.Percentile(total, 99),
 		cpu: cpuOf(t.process) - before, streams: len(total) + truncated, truncated: truncated, rss: peakOf(t.process),
 	})
 	return nil
@@ -183,10 +185,6 @@ func (b *bench) oneStream(ctx context.Context, client *http.Client, t *target) (
 			return first, time.Since(start), err == io.EOF && bytes.HasSuffix(tail, []byte("data: [DONE]\n\n"))
 		}
 	}
-}
-
-func percentile(sorted []time.Duration, p int) time.Duration {
-	return sorted[min(len(sorted)-1, len(sorted)*p/100)]
 }
 
 const ticksPerSecond = 100 // Linux says so to every program

@@ -21,16 +21,15 @@ import (
 	"os/exec"
 	"os/signal"
 	"regexp"
-	"runtime"
 	"strings"
 	"time"
+
+	"github.com/costgate/costgate/e2e/figures"
 )
 
 const (
 	adminKey  = "bench-admin-key-0123456789"
 	bareProxy = "proxy" // the subcommand that is the bare reverse proxy
-	begin     = "<!-- bench:begin -->\n"
-	end       = "<!-- bench:end -->"
 )
 
 func main() {
@@ -53,7 +52,7 @@ func main() {
 	if err == nil {
 		fmt.Print(report)
 		if *out != "" {
-			err = replace(*out, report)
+			err = figures.Replace(*out, "bench", report)
 		}
 	}
 	fatal(err)
@@ -222,30 +221,6 @@ func fsync(dir string) time.Duration {
 		}
 	}
 	return time.Since(start) / times
-}
-
-func machine() string {
-	model := "unknown CPU"
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if _, rest, ok := strings.Cut(string(info), "model name\t: "); ok {
-			model, _, _ = strings.Cut(rest, "\n")
-		}
-	}
-	return fmt.Sprintf("%d cores (%s), %s/%s, %s", runtime.NumCPU(), model, runtime.GOOS, runtime.GOARCH, runtime.Version())
-}
-
-// replace puts the report between the marks of a file.
-func replace(path, report string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	head, rest, ok := strings.Cut(string(text), begin)
-	_, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no %s ... %s", path, strings.TrimSpace(begin), end)
-	}
-	return os.WriteFile(path, []byte(head+begin+report+end+tail), 0o600)
 }
 
 // chatBody is a request of about 1.5 KB.

@@ -1,31 +1,19 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/costgate/costgate/e2e/figures"
 )
-
-// median is the value in the middle of the rounds; low and high are the ends.
-func median[T cmp.Ordered, R any](rounds []R, of func(R) T) (middle, low, high T) {
-	values := make([]T, len(rounds))
-	for i, r := range rounds {
-		values[i] = of(r)
-	}
-	slices.Sort(values)
-	return values[len(values)/2], values[0], values[len(values)-1]
-}
-
-func ms(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d)/float64(time.Millisecond)) }
 
 func (b *bench) report(fsync time.Duration) string {
 	var out strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&out, format+"\n", args...) }
 	line("%s, %s. Command: `make bench` (`%s`). Medians of %d rounds; in brackets the lowest and the highest. Making 4 KiB durable takes this disk %s ms.",
-		time.Now().UTC().Format("2006-01-02"), machine(), strings.Join(append([]string{"bench"}, os.Args[1:]...), " "), b.rounds, ms(fsync))
+		time.Now().UTC().Format("2006-01-02"), figures.Machine(), strings.Join(append([]string{"bench"}, os.Args[1:]...), " "), b.rounds, figures.Milliseconds(fsync))
 	line("")
 	line("Closed loop, chat of %d bytes, %v each:", len(chatBody), b.span)
 	line("")
@@ -36,12 +24,12 @@ func (b *bench) report(fsync time.Duration) string {
 		var bareCPU float64
 		for _, t := range b.targets {
 			rounds := b.results[fmt.Sprint(t.name, " ", c)]
-			rate, _, _ := median(rounds, func(r result) float64 { return r.rate })
-			p50, _, _ := median(rounds, func(r result) time.Duration { return r.p50 })
-			p99, _, _ := median(rounds, func(r result) time.Duration { return r.p99 })
-			cpu, low, high := median(rounds, func(r result) float64 { return float64(r.cpu.Milliseconds()) * 1000 / float64(r.requests) })
-			rss, _, _ := median(rounds, func(r result) int64 { return r.rss })
-			errors, _, most := median(rounds, func(r result) int { return r.errors })
+			rate, _, _ := figures.Median(rounds, func(r result) float64 { return r.rate })
+			p50, _, _ := figures.Median(rounds, func(r result) time.Duration { return r.p50 })
+			p99, _, _ := figures.Median(rounds, func(r result) time.Duration { return r.p99 })
+			cpu, low, high := figures.Median(rounds, func(r result) float64 { return float64(r.cpu.Milliseconds()) * 1000 / float64(r.requests) })
+			rss, _, _ := figures.Median(rounds, func(r result) int64 { return r.rss })
+			errors, _, most := figures.Median(rounds, func(r result) int { return r.errors })
 			added, ratio := "", ""
 			switch t.name {
 			case "direct":
@@ -50,13 +38,13 @@ func (b *bench) report(fsync time.Duration) string {
 				bareCPU = cpu
 				fallthrough
 			default:
-				added = ms(p50 - direct50)
+				added = figures.Milliseconds(p50 - direct50)
 				if bareCPU > 0 {
 					ratio = fmt.Sprintf("%.2f", cpu/bareCPU)
 				}
 			}
 			line("| %s | %d | %.0f | %s | %s | %s | %.0f (%.0f-%.0f) | %s | %d | %d |",
-				t.name, c, rate, ms(p50), ms(p99), added, cpu, low, high, ratio, rss>>20, max(errors, most))
+				t.name, c, rate, figures.Milliseconds(p50), figures.Milliseconds(p99), added, cpu, low, high, ratio, rss>>20, max(errors, most))
 		}
 	}
 	line("")
@@ -67,9 +55,12 @@ func (b *bench) report(fsync time.Duration) string {
 	var bareCPU float64
 	for _, t := range b.targets {
 		rounds := b.streamed[t.name]
-		d := func(of func(streamResult) time.Duration) string { m, _, _ := median(rounds, of); return ms(m) }
-		cpu, low, high := median(rounds, func(r streamResult) float64 { return float64(r.cpu.Milliseconds()) / float64(r.streams) })
-		rss, _, _ := median(rounds, func(r streamResult) int64 { return r.rss })
+		d := func(of func(streamResult) time.Duration) string {
+			m, _, _ := figures.Median(rounds, of)
+			return figures.Milliseconds(m)
+		}
+		cpu, low, high := figures.Median(rounds, func(r streamResult) float64 { return float64(r.cpu.Milliseconds()) / float64(r.streams) })
+		rss, _, _ := figures.Median(rounds, func(r streamResult) int64 { return r.rss })
 		truncated, all := 0, 0
 		for _, r := range rounds {
 			truncated, all = truncated+r.truncated, all+r.streams

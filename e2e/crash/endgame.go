@@ -32,7 +32,7 @@ func (t *trial) endgame(ctx context.Context) error {
 	for i := range clients {
 		parts.Go(func() {
 			for ctx.Err() == nil {
-				a := w.load.send(ctx, w.fleet.In(i%slots), p, 100, rand.IntN(2) == 0) //nolint:gosec // chance
+				a := w.load.send(ctx, w.fleet.In(i%slots), p, 100, rand.IntN(2) == 0)
 				switch {
 				case a.status == http.StatusTooManyRequests && a.code == "insufficient_quota":
 					return

@@ -30,10 +30,10 @@ func (t *trial) kill(ctx context.Context) error {
 	prices := fleet.Prices{In: 1_234_567, Out: 4_567_891}
 	w, err := t.open(killSlots, prices, func(most int64) (int64, int64, time.Duration) {
 		length := between(50*time.Millisecond, time.Second)
-		if rand.IntN(12) == 0 { //nolint:gosec // chance
+		if rand.IntN(12) == 0 {
 			length = between(2*time.Second, 12*time.Second)
 		}
-		return 1 + rand.Int64N(15), 1 + rand.Int64N(most), length //nolint:gosec // chance
+		return 1 + rand.Int64N(15), 1 + rand.Int64N(most), length
 	})
 	if err != nil {
 		return err
@@ -98,7 +98,7 @@ func (w *world) client(ctx context.Context, products []*product) {
 			continue
 		}
 		// An answer is read to its end also when the time is over.
-		a := w.load.send(context.WithoutCancel(ctx), g, products[rand.IntN(len(products))], 10+rand.Int64N(tokensMax-10), rand.IntN(5) > 0) //nolint:gosec // chance
+		a := w.load.send(context.WithoutCancel(ctx), g, products[rand.IntN(len(products))], 10+rand.Int64N(tokensMax-10), rand.IntN(5) > 0)
 		if a.status != http.StatusOK {
 			pause(ctx, between(50*time.Millisecond, 250*time.Millisecond))
 		}
@@ -112,7 +112,7 @@ func (w *world) deposits(ctx context.Context, p *product) {
 		if ctx.Err() != nil {
 			return
 		}
-		amount := 2_000_000 + rand.Int64N(8_000_000) //nolint:gosec // chance
+		amount := 2_000_000 + rand.Int64N(8_000_000)
 		p.give(time.Now(), amount)
 		body := map[string]any{"deposit": fleet.Dollars(amount)}
 		if err := w.load.anywhere(context.WithoutCancel(ctx), killSlots, http.MethodPatch, "/api/Quota/"+p.id, fmt.Sprintf("deposit-%s-%d", p.id, i), body, nil); err != nil {
@@ -129,9 +129,9 @@ func (w *world) killer(ctx context.Context, kills *atomic.Int64) {
 		if ctx.Err() != nil {
 			return
 		}
-		slot := rand.IntN(killSlots) //nolint:gosec // chance
+		slot := rand.IntN(killSlots)
 		g := w.fleet.In(slot)
-		if frozen, thawed := g.Frozen(); (frozen || time.Since(thawed) < 3*time.Second) && rand.IntN(100) > 0 { //nolint:gosec // chance
+		if frozen, thawed := g.Frozen(); (frozen || time.Since(thawed) < 3*time.Second) && rand.IntN(100) > 0 {
 			continue // most of the frozen shall see what became of them
 		}
 		g.Kill()

@@ -39,7 +39,7 @@ type readSpent struct{}
 func (t *trial) linear(ctx context.Context) error {
 	const slots, writers, readers, histories = 3, 3, 3, 4
 	w, err := t.open(slots, fleet.Prices{In: 1_234_567, Out: 4_567_891}, func(most int64) (int64, int64, time.Duration) {
-		return 1 + rand.Int64N(15), 1 + rand.Int64N(most), between(5*time.Millisecond, 60*time.Millisecond) //nolint:gosec // chance
+		return 1 + rand.Int64N(15), 1 + rand.Int64N(most), between(5*time.Millisecond, 60*time.Millisecond)
 	})
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func (w *world) record1(ctx context.Context, p *product, slots, writers, readers
 		parts.Go(func() {
 			for running.Err() == nil {
 				if g := w.load.usable(slots); g != nil {
-					w.load.send(context.WithoutCancel(running), g, p, 10+rand.Int64N(100), true) //nolint:gosec // chance
+					w.load.send(context.WithoutCancel(running), g, p, 10+rand.Int64N(100), true)
 				}
 				pause(running, between(0, 30*time.Millisecond))
 			}
@@ -152,7 +152,7 @@ func (w *world) addCharges(ctx context.Context, h *history) error {
 }
 
 func (w *world) killOne(slots int) {
-	slot := rand.IntN(slots) //nolint:gosec // chance
+	slot := rand.IntN(slots)
 	w.fleet.In(slot).Kill()
 	if _, err := w.fleet.Start(slot); err != nil {
 		w.fail("restart: %v", err)

@@ -129,7 +129,7 @@ func (l *load) all() map[string]*attempt {
 
 // newProduct makes a hard product through any gateway.
 func (l *load) newProduct(ctx context.Context, g *fleet.Gateway, name string, budget int64, more map[string]any) (*product, error) {
-	p := &product{key: fmt.Sprintf("trial-%s-%d-0123456789", name, rand.Int64())} //nolint:gosec // a test's key
+	p := &product{key: fmt.Sprintf("trial-%s-%d-0123456789", name, rand.Int64())}
 	body := map[string]any{"subscriptionKey": p.key, "productName": name, "amount": fleet.Dollars(budget)}
 	for k, v := range more {
 		body[k] = v
@@ -179,5 +179,5 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 func between(low, high time.Duration) time.Duration {
-	return low + time.Duration(rand.Int64N(int64(high-low))) //nolint:gosec // chance
+	return low + time.Duration(rand.Int64N(int64(high-low)))
 }

@@ -65,7 +65,9 @@ func main() {
 	fmt.Println("all promises held")
 }
 
-func (t *trial) fail(format string, args ...any) { t.broken = append(t.broken, fmt.Sprintf(format, args...)) }
+func (t *trial) fail(format string, args ...any) {
+	t.broken = append(t.broken, fmt.Sprintf(format, args...))
+}
 
 // world is the parts of one scenario.
 type world struct {

@@ -41,7 +41,7 @@ func (t *trial) stop(ctx context.Context) error {
 func (t *trial) stopOnce(ctx context.Context, name string, frozen bool, more, stop map[string]any) error {
 	const slots, clients = 3, 48
 	w, err := t.open(slots, fleet.Prices{In: 1000, Out: 10_000_000}, func(most int64) (int64, int64, time.Duration) {
-		return 10, 1 + rand.Int64N(most), between(20*time.Millisecond, 400*time.Millisecond) //nolint:gosec // chance
+		return 10, 1 + rand.Int64N(most), between(20*time.Millisecond, 400*time.Millisecond)
 	})
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (t *trial) stopOnce(ctx context.Context, name string, frozen bool, more, st
 	for i := range clients {
 		parts.Go(func() {
 			for running.Err() == nil {
-				if a := w.load.send(context.WithoutCancel(running), w.fleet.In(i%slots), p, 100, rand.IntN(2) == 0); a.status != http.StatusOK { //nolint:gosec // chance
+				if a := w.load.send(context.WithoutCancel(running), w.fleet.In(i%slots), p, 100, rand.IntN(2) == 0); a.status != http.StatusOK {
 					pause(running, between(20*time.Millisecond, 100*time.Millisecond))
 				}
 			}

@@ -70,7 +70,7 @@ func Azurite(script string) (url string, stop func(), err error) {
 		}
 	}
 	stop()
-	return "", nil, errors.New("Azurite ended before it listened") //nolint:staticcheck // a name
+	return "", nil, errors.New("Azurite ended before it listened")
 }
 
 // Connection is the connection string of an Azurite, or of a proxy before it.
@@ -259,7 +259,7 @@ func (g *Gateway) API(ctx context.Context, method, path, idempotencyKey string, 
 	if idempotencyKey != "" {
 		r.Header.Set("Idempotency-Key", idempotencyKey)
 	}
-	answer, err := client.Do(r) //nolint:gosec // a gateway of this fleet
+	answer, err := client.Do(r)
 	if err != nil {
 		return 0, err
 	}
@@ -354,7 +354,7 @@ func (f *Fleet) Lake() (map[string]int, error) {
 	}
 	found := map[string]int{}
 	for _, name := range files {
-		text, err := os.ReadFile(name) //nolint:gosec // of this trial
+		text, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}

@@ -37,6 +37,7 @@ type Upstream struct {
 
 	mu    sync.Mutex
 	bills []*Bill
+	think time.Duration
 }
 
 // StartUpstream listens. It lives as long as the process.
@@ -48,6 +49,14 @@ func StartUpstream(p Prices, shape func(maxTokens int64) (prompt, completion int
 	u := &Upstream{URL: "http://" + listener.Addr().String(), prices: p, shape: shape}
 	go func() { _ = http.Serve(listener, u) }() //nolint:gosec // on loopback, for the length of a trial
 	return u, nil
+}
+
+// Think lets streams begin only after d from now on, as a model that reads its
+// prompt does.
+func (u *Upstream) Think(d time.Duration) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.think = d
 }
 
 // Bills is the bill so far, in the order of arrival.
@@ -89,8 +98,9 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.Cost = (b.Prompt*u.prices.In + b.Completion*u.prices.Out + 999) / 1000
 	u.mu.Lock()
 	u.bills = append(u.bills, b)
+	think := u.think
 	u.mu.Unlock()
-	if u.answer(w, r, &in, b, length) == nil {
+	if u.answer(w, r, &in, b, think, length) == nil {
 		u.mu.Lock()
 		b.Finished = time.Now()
 		u.mu.Unlock()
@@ -99,8 +109,8 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 const chunks = 8
 
-func (u *Upstream) answer(w http.ResponseWriter, r *http.Request, in *chatRequest, b *Bill, length time.Duration) error {
-	id := "chatcmpl-" + strconv.FormatUint(rand.Uint64(), 36) //nolint:gosec // a name
+func (u *Upstream) answer(w http.ResponseWriter, r *http.Request, in *chatRequest, b *Bill, think, length time.Duration) error {
+	id := "chatcmpl-" + strconv.FormatUint(rand.Uint64(), 36)
 	usage := fmt.Sprintf(`{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}`, b.Prompt, b.Completion, b.Prompt+b.Completion)
 	wait := func(d time.Duration) error {
 		timer := time.NewTimer(d) // the model thinks
@@ -122,6 +132,9 @@ func (u *Upstream) answer(w http.ResponseWriter, r *http.Request, in *chatReques
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	out := http.NewResponseController(w)
+	if err := wait(think); err != nil {
+		return err
+	}
 	send := func(format string, args ...any) error {
 		if _, err := fmt.Fprintf(w, format, args...); err != nil {
 			return err

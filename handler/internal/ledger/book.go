@@ -41,6 +41,7 @@ type book struct {
 	config    Entity // the row of product0
 	lease     *lease // as committed; nil: none
 	leaseETag string
+	listBytes int   // that the lease's list of intents has at most
 	slackNext int64 // of the transaction on its way; else lease.Slack
 
 	usedAt  time.Duration // when a request was last admitted or ended

@@ -13,6 +13,7 @@ import (
 
 // plan is one transaction: what it writes, and what it means.
 type plan struct {
+	limits   *Limits
 	ops      []Op
 	account  account
 	lease    lease
@@ -50,7 +51,7 @@ type denial struct {
 func (b *book) compose(fresh bool) *plan {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	p := &plan{account: b.account, configI: -1, rows: map[string]bool{}, found: map[string]bool{}}
+	p := &plan{limits: &b.ledger.options.Limits, account: b.account, configI: -1, rows: map[string]bool{}, found: map[string]bool{}}
 	if !b.known || !b.busy() {
 		return p
 	}
@@ -148,7 +149,7 @@ func (b *book) slackTarget(left int64) int64 {
 func (b *book) quick(w *want) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.lease == nil || !b.valid() || b.ledger.brokenBy(b.product) != nil || b.overcommitted() || b.product0.Durability != quota.DurabilityOverlap || len(b.wants) > 0 || len(b.live) >= IntentsMax/2 {
+	if b.lease == nil || !b.valid() || b.ledger.brokenBy(b.product) != nil || b.overcommitted() || b.product0.Durability != quota.DurabilityOverlap || len(b.wants) > 0 || len(b.live) >= b.ledger.options.Limits.Intents/2 {
 		return false
 	}
 	if _, stopped := b.product0.Stopped(b.ledger.rt.Now()); stopped {
@@ -174,6 +175,9 @@ func (b *book) quick(w *want) bool {
 	in, err := newIntent(&w.hold.Record, amount)
 	if err != nil {
 		return false
+	}
+	if b.listBytes += in.bytes() + len(in.template); b.listBytes > b.ledger.options.Limits.IntentBytes {
+		return false // the next transaction counts more exactly
 	}
 	h := &held{intent: in, hold: w.hold, gate: b.ledger.rt.Gate(), leaseID: b.lease.ID}
 	w.hold.held, w.hold.book, w.hold.Account = h, b, b.view()
@@ -219,7 +223,7 @@ func (p *plan) add(ops ...Op) bool {
 		}
 		bytes += OpBytes(o)
 	}
-	if len(p.ops)+len(ops) > rowsPerTxnMax || p.bytes+bytes > bytesPerTxnMax {
+	if len(p.ops)+len(ops) > p.limits.TxnRows || p.bytes+bytes > p.limits.TxnRowBytes {
 		return false
 	}
 	for _, o := range ops {
@@ -237,7 +241,7 @@ func (p *plan) record(r *usage.Record, more ...Op) (bool, error) {
 		return false, err
 	}
 	ops := append([]Op{{Kind: Insert, Entity: row}}, more...)
-	spill := len(p.lease.Unsent) >= UnsentMax
+	spill := len(p.lease.Unsent) >= p.limits.Unsent
 	if spill {
 		ops = append(ops, Op{Kind: Insert, Entity: outbox})
 	}
@@ -327,7 +331,7 @@ func (b *book) composeWants(p *plan, free, granted int64, fresh bool) int64 {
 	now := b.ledger.rt.Now()
 	stop, stopped := b.product0.Stopped(now)
 	broken := b.ledger.brokenBy(b.product)
-	size := 0
+	size := newListSize(p.lease.Intents)
 	for _, w := range b.wants {
 		if w.dropped {
 			continue
@@ -340,7 +344,7 @@ func (b *book) composeWants(p *plan, free, granted int64, fresh bool) int64 {
 			p.denied = append(p.denied, denial{w, &Refusal{Reason: ReasonStopped, Stop: stop, Window: b.window}})
 			continue
 		}
-		if len(p.lease.Intents) >= IntentsMax {
+		if len(p.lease.Intents) >= p.limits.Intents || size.bytes >= p.limits.IntentBytes {
 			if len(p.admitted) == 0 && len(p.ended) == 0 {
 				p.denied = append(p.denied, denial{w, ErrBusy})
 			}
@@ -369,9 +373,7 @@ func (b *book) composeWants(p *plan, free, granted int64, fresh bool) int64 {
 			p.denied = append(p.denied, denial{w, final(err)})
 			continue
 		}
-		if size += len(in.User) + len(in.Request) + intentBytes; size > intentBytesMax {
-			break
-		}
+		size.add(&in)
 		short := max(0, amount-free)
 		free -= amount - short
 		granted += short
@@ -383,7 +385,30 @@ func (b *book) composeWants(p *plan, free, granted int64, fresh bool) int64 {
 		p.added = append(p.added, h)
 		b.rate.add(b.ledger.rt.Elapsed(), amount)
 	}
+	b.listBytes = size.bytes
 	return granted
+}
+
+// listSize is how many bytes a lease needs for its intents.
+type listSize struct {
+	bytes     int
+	templates map[string]bool
+}
+
+func newListSize(list []intent) *listSize {
+	s := &listSize{templates: map[string]bool{}}
+	for i := range list {
+		s.add(&list[i])
+	}
+	return s
+}
+
+func (s *listSize) add(i *intent) {
+	s.bytes += i.bytes()
+	if !s.templates[i.template] {
+		s.templates[i.template] = true
+		s.bytes += len(i.template)
+	}
 }
 
 // whyNot tells a hold that can never fit from one that waits for others to end.

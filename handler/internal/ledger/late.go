@@ -76,7 +76,7 @@ func (l *Ledger) reclaim(product string, books *periodBooks, lease *storedLease)
 		records = append(records, l.writeOffRecord(product, period, lease))
 	}
 	list := lease.Intents
-	for len(list) > 0 && len(records) < l.options.OrphansMax {
+	for len(list) > 0 && len(records) < l.options.Limits.Orphans {
 		r, err := list[0].orphan()
 		if err != nil {
 			return 0, err
@@ -139,7 +139,7 @@ func (l *Ledger) writeOffRecord(product, period string, lease *storedLease) usag
 
 // materialize turns what a reclaim listed into records, some at a time.
 func (l *Ledger) materialize(product string, w *storedWriteOff, period string) error {
-	n := min(len(w.list), listedPerTxnMax)
+	n := min(len(w.list), l.options.Limits.Listed)
 	head, err := l.withoutIntents(period, w, w.list[n:])
 	if err != nil {
 		return err
@@ -186,10 +186,10 @@ func (l *Ledger) withoutIntents(period string, w *storedWriteOff, left []intent)
 
 // lateRows are the rows that decide how a request ends whose lease is gone.
 type lateRows struct {
-	usage, writeOff, account Entity
-	found, listed            bool
-	list                     storedWriteOff
-	at                       int // in the list
+	usage, writeOff Entity
+	found, listed   bool
+	list            storedWriteOff
+	at              int // in the list
 }
 
 func (b *book) lateRow(ctx context.Context, row string, into *Entity) (bool, error) {

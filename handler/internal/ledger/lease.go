@@ -85,6 +85,10 @@ func newIntent(r *usage.Record, hold int64) (intent, error) {
 	return i, i.encode()
 }
 
+const indexBytes = 5 // of a template's index, and what stands between two intents
+
+func (i *intent) bytes() int { return len(i.stored) + indexBytes }
+
 // encode makes the stored form.
 func (i *intent) encode() error {
 	doc, err := json.Marshal(storedIntent{ID: i.ID, Hold: i.Hold, NanoUSD: i.NanoUSD, Request: i.Request, User: i.User})
@@ -153,7 +157,7 @@ func (l *lease) check() error {
 const (
 	textChunk  = 30_000 // bytes in one property
 	textsName  = "%s%02d"
-	chunksMax  = 14 // for each of the long texts of a row
+	chunksMax  = 12 // for each of the long texts of a row: together they stay below 1 MiB
 	prefixL    = ".L."
 	prefixW    = ".W."
 	afterBooks = ".X" // no row of a period's books comes after it

@@ -41,19 +41,18 @@ const (
 	HistoryMax        = 1000 // records in one page of history
 	KeysPerProductMax = 20
 	ProductsMax       = 100_000
-	IntentsMax        = 1000 // requests that run under one lease
+	IntentsMax        = 1000      // requests that run under one lease
+	IntentBytesMax    = 300 << 10 // of what a lease says of them
 	AuditRowsMax      = 20_000
 	UnsentMax         = 2000 // records that one lease lists for the lake; more have outbox rows
 
-	rowsPerTxnMax    = OpsMax - 3 // besides the account, the configuration and the lease
-	bytesPerTxnMax   = 1 << 20    // besides them
-	orphansPerTxnMax = 95
-	listedPerTxnMax  = 45
-	intentBytes      = 120       // an intent without its texts
-	intentBytesMax   = 256 << 10 // of the intents that one transaction adds
-	sweepRoundsMax   = 1000
-	clocksOff        = time.Hour // how far a process's clock may be off for an edit to reach the period that it uses
-	amendTriesMax    = 20
+	TxnRowsMax     = OpsMax - 3 // besides the account, the configuration and the lease
+	TxnRowBytesMax = 1 << 20    // of them
+	OrphansMax     = 95         // records that one reclaim writes itself; the rest it lists
+	ListedMax      = 45         // listed intents that one transaction turns into records
+	sweepRoundsMax = 1000
+	clocksOff      = time.Hour // how far a process's clock may be off for an edit to reach the period that it uses
+	amendTriesMax  = 20
 
 	productTTL        = 5 * time.Second  // how long a product is used without being read again
 	unknownKeyTTL     = time.Second      // the same for "there is no such key"
@@ -116,12 +115,16 @@ type Options struct {
 	NewID    func(now time.Time) string                        // default UUIDv7
 	OnRecord func(product, outbox string, record usage.Record) // a record was stored: hand it to the lake; must not block
 	Log      *slog.Logger
-	// OrphansMax is how many records one reclaim writes itself; the rest it
-	// lists. Default and most: 95.
-	OrphansMax int
+	Limits   Limits // zero: those of the constants
 	// Mutant breaks one rule of the protocol, by its name. It is for the
 	// simulator, which must notice.
 	Mutant Mutant
+}
+
+// Limits are lower ones than the constants of the same names, for tests that
+// want to reach them.
+type Limits struct {
+	Intents, IntentBytes, Unsent, TxnRows, TxnRowBytes, Orphans, Listed int
 }
 
 // Ledger is the books of all products. It is safe for concurrent use.
@@ -150,8 +153,8 @@ func New(store Store, options Options) *Ledger {
 		options.Runtime = Realtime(options.Now)
 	}
 	options.Now = options.Runtime.Now
-	if options.OrphansMax == 0 {
-		options.OrphansMax = orphansPerTxnMax
+	if options.Limits == (Limits{}) {
+		options.Limits = Limits{IntentsMax, IntentBytesMax, UnsentMax, TxnRowsMax, TxnRowBytesMax, OrphansMax, ListedMax}
 	}
 	if options.NewID == nil {
 		options.NewID = func(now time.Time) string { return recordIDFor(options.Runtime, now) }

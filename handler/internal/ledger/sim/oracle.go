@@ -30,9 +30,8 @@ type budgetAt struct {
 
 // sums are of one period's rows.
 type sums struct {
-	account                   bool
 	committed, closed, budget int64
-	granted, settled, slack   int64
+	granted, settled          int64
 	listed, recorded, forced  int64
 	exposure                  int64 // billed so far, and the holds of what runs
 	leases, writeOffs         int

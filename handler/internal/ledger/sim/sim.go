@@ -52,7 +52,7 @@ type run struct {
 	lake      map[string]int // revision by record id
 	queues    map[*process]*[]ledger.OutboxEntry
 	overlap   bool
-	orphans   int // of one reclaim
+	limits    ledger.Limits
 	crashes   bool
 	freezes   bool
 	outages   bool
@@ -64,7 +64,6 @@ type run struct {
 	pauses    bool  // of the load
 	paused    bool
 	sweeps    bool                       // more than the clock asks for
-	linear    bool                       // the histories of reads are judged
 	perMille  struct{ kill, freeze int } // of the writes, when they have just been sent
 	rate      time.Duration
 	keyed     map[string]*keyedCharge
@@ -126,8 +125,12 @@ func (r *run) draw() {
 	r.faults.latency = []time.Duration{10, 40, 150}[w.random.IntN(3)] * time.Millisecond
 	r.faults.timeout = []time.Duration{400, 1000, 3000}[w.random.IntN(3)] * time.Millisecond
 	r.overlap = w.chance(40)
-	if r.orphans = 95; w.chance(40) {
-		r.orphans = 1
+	r.limits = ledger.Limits{
+		Intents: ledger.IntentsMax, IntentBytes: ledger.IntentBytesMax, Unsent: ledger.UnsentMax,
+		TxnRows: ledger.TxnRowsMax, TxnRowBytes: ledger.TxnRowBytesMax, Orphans: ledger.OrphansMax, Listed: ledger.ListedMax,
+	}
+	if w.chance(40) {
+		r.limits.Orphans = 1
 	}
 	r.crashes, r.freezes, r.outages = !w.chance(25), !w.chance(35), !w.chance(50)
 	r.edits, r.updates, r.skew = !w.chance(35), !w.chance(35), !w.chance(35)
@@ -207,7 +210,7 @@ func (r *run) newProcess(slot int) *process {
 		log = log.With("process", p.name)
 	}
 	p.ledger = ledger.New(&client{r.server, p, &r.faults, r.disturb, r.embedded}, ledger.Options{
-		Instance: p.name, Embedded: r.embedded, Runtime: p, Log: log, Mutant: r.config.Mutant, OrphansMax: r.orphans,
+		Instance: p.name, Embedded: r.embedded, Runtime: p, Log: log, Mutant: r.config.Mutant, Limits: r.limits,
 		OnRecord: func(product, row string, record usage.Record) {
 			if w.chance(90) { // else the relay's queue was full
 				doc, _ := json.Marshal(record)
