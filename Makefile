@@ -51,7 +51,7 @@ FROM ?= 1
 .PHONY: sim
 sim: ## Simulate the ledger: SEEDS= schedules from the seed FROM=; one with TRACE=1; MUTANT= breaks a rule
 	$(GO) test ./handler/internal/ledger/sim -count=1 -timeout 12h -v -run TestSchedules \
-		-seeds $(SEEDS) -from $(FROM) -trace=$(if $(TRACE),true,false) -mutant '$(MUTANT)'
+		-seeds $(SEEDS) -from $(FROM) $(if $(TRACE),-show) -mutant '$(MUTANT)'
 
 .PHONY: mutants
 mutants: ## Break each rule of the ledger in turn: the simulator must notice

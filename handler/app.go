@@ -169,6 +169,10 @@ func (a *App) firstSweep(ctx context.Context) error {
 		if swept > 0 {
 			a.log.Info("holds of dead processes were charged", "records", swept)
 		}
+		if errors.Is(err, ledger.ErrBroken) {
+			a.log.Error("a part of the books cannot be swept; the rest was", "error", err)
+			return nil
+		}
 		return err
 	}
 	if _, embedded := a.store.(*boltstore.Store); embedded {
@@ -246,6 +250,10 @@ func (a *App) Maintain(ctx context.Context) error {
 	swept, err := a.ledger.Sweep(ctx)
 	if swept > 0 {
 		a.log.Info("holds of dead processes were charged", "records", swept)
+	}
+	if errors.Is(err, ledger.ErrUnfinished) {
+		a.log.Info("the sweep goes on in a minute", "error", err)
+		return nil
 	}
 	return err
 }

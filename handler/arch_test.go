@@ -2,9 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -116,4 +121,113 @@ func checkImports(t *testing.T, name string, imported []string) {
 			}
 		}
 	}
+}
+
+// TestLedgerRunsOnItsRuntime: what the simulator tests is what runs in
+// production only if the ledger has no clock, goroutine, wait or chance of its
+// own, but for the Runtime in realtime.go.
+func TestLedgerRunsOnItsRuntime(t *testing.T) {
+	files, err := filepath.Glob("internal/ledger/*.go")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("the ledger has %d files: %v", len(files), err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") || filepath.Base(name) == "realtime.go" {
+			continue
+		}
+		for _, found := range outOfRuntime(t, name, nil) {
+			t.Errorf("%s: the ledger waits, tells time, draws and runs tasks by its Runtime only", found)
+		}
+	}
+}
+
+func TestOutOfRuntimeIsFound(t *testing.T) {
+	f := func(code string, want bool) {
+		t.Helper()
+		source := "package p\nimport (\"context\"; \"time\"; clock \"time\")\n" + code
+		if found := outOfRuntime(t, "p.go", source); (len(found) > 0) != want {
+			t.Errorf("%s: found %v", code, found)
+		}
+	}
+	f(`func f() { go f() }`, true)
+	f(`func f() { select {} }`, true)
+	f(`var c = make(chan int)`, true)
+	f(`type t struct { c <-chan int }`, true)
+	f(`func f(ctx context.Context) { <-ctx.Done() }`, true)
+	f(`func f(c C) { c <- 1 }`, true)
+	f(`var _ = time.Now()`, true)
+	f(`var now = time.Now`, true)
+	f(`var _ = clock.Since(t)`, true)
+	f(`func f() { time.Sleep(1) }`, true)
+	f(`var _ = time.NewTimer(1)`, true)
+	f(`var _, _ = context.WithTimeout(nil, 1)`, true)
+	f(`var _ = context.AfterFunc`, true)
+	f("import \"math/rand/v2\"", true)
+	f("import \"crypto/rand\"", true)
+	f(`import "github.com/google/uuid"; var _ = uuid.New()`, true)
+	f(`import "sync"; var w sync.WaitGroup`, true)
+	f(`import "sync"; var m sync.Mutex`, false)
+	f(`var _ = time.UnixMilli(1).Add(time.Second)`, false)
+	f(`var _ = context.WithoutCancel(context.Background())`, false)
+	f(`func f(rt R) { rt.Sleep(rt.Now()); rt.Go(f) }`, false)
+}
+
+// ownMeans are what a Runtime stands for.
+var ownMeans = map[string][]string{
+	"time":    {"Now", "Since", "Until", "After", "AfterFunc", "Sleep", "NewTimer", "NewTicker", "Tick"},
+	"context": {"WithTimeout", "WithTimeoutCause", "WithDeadline", "WithDeadlineCause", "AfterFunc"},
+	"sync":    {"Cond", "NewCond", "WaitGroup"},
+
+	"github.com/google/uuid": {"New", "NewString", "NewRandom", "NewUUID", "NewV6", "NewV7", "Must"},
+}
+
+// outOfRuntime lists what a file does without the Runtime. source may be nil: the
+// file is read.
+func outOfRuntime(t *testing.T, name string, source any) (found []string) {
+	t.Helper()
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, name, source, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func(n ast.Node, what string) { found = append(found, files.Position(n.Pos()).String()+": "+what) }
+	means := map[string][]string{} // by the name that the file gives the package
+	for _, spec := range file.Imports {
+		imported, _ := strconv.Unquote(spec.Path.Value)
+		if slices.Contains([]string{"math/rand", "math/rand/v2", "crypto/rand", "os/signal"}, imported) {
+			say(spec, imported)
+		}
+		local := path.Base(imported)
+		if spec.Name != nil {
+			local = spec.Name.Name
+		}
+		if own := ownMeans[imported]; own != nil {
+			means[local] = own
+			if local == "." {
+				say(spec, "import of "+imported+" into the file's own names")
+			}
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			say(n, "go")
+		case *ast.SelectStmt:
+			say(n, "select")
+		case *ast.ChanType:
+			say(n, "chan")
+		case *ast.SendStmt:
+			say(n, "<-")
+		case *ast.UnaryExpr:
+			if n.Op == token.ARROW {
+				say(n, "<-")
+			}
+		case *ast.SelectorExpr:
+			if x, ok := n.X.(*ast.Ident); ok && slices.Contains(means[x.Name], n.Sel.Name) {
+				say(n, x.Name+"."+n.Sel.Name)
+			}
+		}
+		return true
+	})
+	return found
 }

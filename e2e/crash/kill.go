@@ -49,6 +49,7 @@ func (t *trial) kill(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		p.overlap = more["durability"] == "overlap"
 		products = append(products, p)
 	}
 	if t.faults {
@@ -247,15 +248,14 @@ func (w *world) judge(ctx context.Context, p *product, billed map[string]*fleet.
 	if err != nil {
 		return err
 	}
-	spent := int64(0)
-	writeOffs := 0
+	spent, writtenOff := int64(0), int64(0)
 	for _, r := range records {
 		ids[r.ID] = r.Rev
 		switch r.Kind {
 		case "write_off":
 			counts["write-offs"]++
 			spent += r.Charge
-			writeOffs++
+			writtenOff += r.Charge
 		case "request":
 			spent += r.Charge
 			a := attempts[r.User]
@@ -267,12 +267,17 @@ func (w *world) judge(ctx context.Context, p *product, billed map[string]*fleet.
 			delete(billed, r.User)
 		}
 	}
-	for user := range billed { // overlap: what a killed process had not listed is in a write-off
+	unlisted := int64(0)
+	for user, b := range billed { // overlap: what a killed process had not listed is in a write-off
 		a := attempts[user]
-		if a.product == p && writeOffs > 0 && !a.gateway.Killed().IsZero() && !a.whole {
+		if a.product == p && p.overlap && !a.gateway.Killed().IsZero() && !a.whole {
 			counts["in a write-off"]++
+			unlisted += b.Cost
 			delete(billed, user)
 		}
+	}
+	if unlisted > writtenOff {
+		w.fail("%s: requests without a record cost %d, %d was written off", p.id, unlisted, writtenOff)
 	}
 	var view fleet.View
 	if _, err := w.fleet.In(0).API(ctx, http.MethodGet, "/api/Quota/"+p.id, "", nil, &view); err != nil {

@@ -145,7 +145,11 @@ func (w *world) addCharges(ctx context.Context, h *history) error {
 			if a.status == http.StatusOK && a.whole {
 				end = h.since(a.end)
 			}
-			h.operations = append(h.operations, porcupine.Operation{ClientId: 1000 + i, Input: r.Charge, Call: h.since(a.start), Return: end})
+			call := a.start
+			if killed := a.gateway.Killed(); r.UsageSource == "swept" && killed.After(call) {
+				call = killed // nobody charges a hold while its process lives
+			}
+			h.operations = append(h.operations, porcupine.Operation{ClientId: 1000 + i, Input: r.Charge, Call: h.since(call), Return: end})
 		}
 	}
 	return nil

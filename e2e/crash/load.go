@@ -19,6 +19,7 @@ import (
 // product is one that the load uses.
 type product struct {
 	key, id string
+	overlap bool
 
 	mu       sync.Mutex
 	budgeted []budgeted

@@ -96,7 +96,7 @@ func (p *FaultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		hangUp(w)
 		return
 	}
-	time.Sleep(late) // the fault itself: the request goes on though its client may have gone
+	time.Sleep(late)                           // the fault itself: the request goes on though its client may have gone
 	answer, content, err := p.forward(r, body) //nolint:bodyclose // forward has read and closed it
 	if fault == "twice" && err == nil {
 		answer, content, err = p.forward(r, body) //nolint:bodyclose // as above

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,10 +68,14 @@ func (h *Handler) fail(w http.ResponseWriter, err error) {
 			Title: "idempotency key used before", Status: http.StatusUnprocessableEntity,
 			Detail: "This Idempotency-Key came with another body before. Send the same body, or use a new key.",
 		}
-	case errors.Is(err, ledger.ErrUnavailable):
+	case errors.Is(err, ledger.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		h.options.Log.Error("ledger cannot be reached", "error", err)
 		w.Header().Set("Retry-After", "2")
-		p = &problem{Title: "ledger unavailable", Status: http.StatusServiceUnavailable, Detail: "The ledger cannot be reached. Try again."}
+		p = &problem{
+			Title: "ledger unavailable", Status: http.StatusServiceUnavailable,
+			Detail: "The ledger cannot be reached. Try again. A change may have happened all the same, or still happen: " +
+				"with the same Idempotency-Key, or an Update's response id, it happens once.",
+		}
 	default:
 		h.options.Log.Error("request failed", "error", err)
 		p = &problem{Title: "internal error", Status: http.StatusInternalServerError, Detail: "Something went wrong here; the log has the details."}

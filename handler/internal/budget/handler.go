@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/bits"
@@ -78,7 +79,8 @@ func problem(w http.ResponseWriter, status int, detail string) {
 	_, _ = w.Write(body) // the client may be gone; there is nobody else to tell
 }
 
-// act carries an alert out on every product of its budget.
+// act carries an alert out on every product of its budget. One that cannot be
+// changed keeps no other from being stopped.
 func (h *Handler) act(ctx context.Context, a Alert, data []byte) error {
 	products, err := h.options.Ledger.Products(ctx)
 	if err != nil {
@@ -86,6 +88,7 @@ func (h *Handler) act(ctx context.Context, a Alert, data []byte) error {
 	}
 	once := ledger.Once{Key: "alert:" + a.Identity(data, h.options.Now())}
 	found := false
+	var failed error
 	for _, p := range products {
 		if !strings.EqualFold(p.BudgetName, strings.TrimSpace(a.BudgetName)) {
 			continue
@@ -95,17 +98,21 @@ func (h *Handler) act(ctx context.Context, a Alert, data []byte) error {
 			h.apply(d, &a)
 			return nil
 		})
-		if errors.Is(err, ledger.ErrUnknownProduct) {
+		switch {
+		case errors.Is(err, ledger.ErrUnknownProduct):
 			continue
-		} else if err != nil {
-			return err
+		case errors.Is(err, ledger.ErrUnavailable):
+			return errors.Join(failed, err) // the others would not fare better
+		case err != nil:
+			failed = errors.Join(failed, fmt.Errorf("product %s: %w", p.ID, err))
+			continue
 		}
 		h.options.Log.Info("budget alert", "product_id", p.ID, "budget", a.BudgetName, "kind", a.Kind, "repeated", !done)
 	}
 	if !found {
 		h.options.Log.Info("budget alert for a budget of no product", "budget", a.BudgetName)
 	}
-	return nil
+	return failed
 }
 
 // apply notes the alert and, if it says so, stops the product until the end of

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,15 +21,20 @@ type book struct {
 	product string
 	window  quota.Window
 
-	mu      sync.Mutex // never held while waiting
-	running bool
-	wants   []*want   // requests that ask for a hold
-	endings []*ending // requests that are over
-	charges []*charge // money already spent
-	live    map[string]*held
-	acked   map[mark]bool // records of the lease that the lake has
-	offered map[mark]time.Duration
-	chores  chores
+	mu       sync.Mutex // never held while waiting
+	running  bool
+	gone     bool      // it holds nothing, and is forgotten
+	wants    []*want   // requests that ask for a hold
+	endings  []*ending // requests that are over
+	charges  []*charge // money already spent
+	unlooked []*charge // of them, those whose names have to be looked for first
+	looking  bool      // a task does that
+	lates    []*ending // requests that are over, and whose lease is gone
+	latesRun int       // tasks that end them
+	live     map[string]*held
+	acked    map[mark]bool // records of the lease that the lake has
+	offered  map[mark]time.Duration
+	chores   chores
 
 	// What is known of the store. Changed by the task only, under mu.
 	known     bool
@@ -37,12 +43,17 @@ type book struct {
 	readAt    time.Duration // when the last read of the account was sent
 	others    int64         // settled under other leases, when last read
 	holders   int64         // open leases when last read
+	wholeAt   time.Duration // when that read was sent
 	product0  *quota.Product
 	config    Entity // the row of product0
 	lease     *lease // as committed; nil: none
 	leaseETag string
 	listBytes int   // that the lease's list of intents has at most
 	slackNext int64 // of the transaction on its way; else lease.Slack
+
+	pressure   int64         // the account's counter as last seen; -1: never
+	pressUntil time.Duration // until when idle shares go back
+	failingAt  time.Duration // since when the store does not answer; -1: it does
 
 	usedAt  time.Duration // when a request was last admitted or ended
 	wroteAt time.Duration // when the lease was last written
@@ -62,8 +73,9 @@ type want struct {
 	hold        *Hold
 	gate        Gate
 	err         error
-	done        bool // the gate is open
-	dropped     bool // nobody waits any more
+	done        bool          // the gate is open
+	dropped     bool          // nobody waits any more
+	asked       time.Duration // when it was queued
 }
 
 // held is a request that was admitted.
@@ -98,10 +110,10 @@ type charge struct {
 	err      error
 	repeated bool
 	looked   bool // its names are known to be free
-	maybe    bool // it was in a transaction of unknown outcome
 	done     bool
 	account  *Account
 	settles  *Settlement // of a hold that was never listed
+	hold     int64       // of it
 	known    bool        // its stored response has a row already
 }
 
@@ -131,7 +143,7 @@ func (l *Ledger) book(product string, window quota.Window) *book {
 	if b == nil {
 		if len(l.books) >= AccountsCachedMax {
 			for other, idle := range l.books {
-				if idle.forgettable() {
+				if idle.retire() {
 					delete(l.books, other)
 					break
 				}
@@ -139,17 +151,19 @@ func (l *Ledger) book(product string, window quota.Window) *book {
 		}
 		b = &book{
 			ledger: l, product: product, window: window,
-			live: map[string]*held{}, acked: map[mark]bool{}, offered: map[mark]time.Duration{},
+			live: map[string]*held{}, acked: map[mark]bool{}, offered: map[mark]time.Duration{}, pressure: -1, failingAt: -1,
 		}
 		l.books[key] = b
 	}
 	return b
 }
 
-func (b *book) forgettable() bool {
+// retire ends a book that holds nothing. Who still has it gets another one.
+func (b *book) retire() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.running && b.lease == nil && len(b.live) == 0 && !b.busy()
+	b.gone = !b.running && b.lease == nil && len(b.live) == 0 && b.latesRun == 0 && !b.looking && !b.busy()
+	return b.gone
 }
 
 // busy tells whether something waits to be written.
@@ -179,19 +193,53 @@ func (b *book) run() {
 			b.backoff(err)
 		case wrote:
 			b.tries = 0
-		default: // what waits cannot be written now; never spin
+		case b.waiting(): // what waits cannot be written now; never spin
 			b.ledger.pause(1)
 		}
 	}
 }
 
 func (b *book) backoff(err error) {
+	b.failing(err)
 	b.tries++
 	if errors.Is(err, ErrUnavailable) && b.tries%5 == 1 || b.tries%20 == 0 {
 		b.ledger.log.Warn("ledger transaction not confirmed, trying again",
 			"product_id", b.product, "period", b.window.Name, "tries", b.tries, "error", err)
 	}
 	b.ledger.pause(b.tries)
+}
+
+// answered notes that the store does answer.
+func (b *book) answered() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failingAt = -1
+}
+
+func (b *book) waiting() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.busy()
+}
+
+// failing answers the requests that wait, when the store has not answered for so
+// long that nothing that is known is valid any more.
+func (b *book) failing(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.ledger.rt.Elapsed()
+	switch {
+	case !errors.Is(err, ErrUnavailable):
+		return
+	case b.failingAt < 0:
+		b.failingAt = now
+	case now-b.failingAt >= outageAfter:
+		b.ledger.counters.add("outage")
+		for _, w := range b.wants {
+			w.finish(err)
+		}
+		b.wants = nil
+	}
 }
 
 // step reads what must be known, and writes one transaction of what waits, if it
@@ -215,12 +263,54 @@ func (b *book) step() (wrote bool, err error) {
 			fresh = true
 			continue
 		}
+		b.refuse(p)
 		if len(p.ops) == 0 {
-			b.refuse(p)
+			b.press(p)
 			return len(p.denied) > 0, nil
 		}
-		return true, b.commit(p)
+		err := b.commit(p)
+		if err == nil {
+			b.press(p)
+		}
+		return true, err
 	}
+}
+
+// press calls idle shares of other processes back, after a request was refused
+// that would have fitted into them. Nothing depends on whether it succeeds.
+func (b *book) press(p *plan) {
+	b.mu.Lock()
+	others := b.holders
+	if b.lease != nil {
+		others--
+	}
+	needed := others > 0 && b.known && b.etag != "" && b.pressUntil-b.ledger.rt.Elapsed() < pressureFor/2
+	a, before := b.account, b.account.entity()
+	before.ETag = b.etag
+	b.mu.Unlock()
+	if !needed || !slices.ContainsFunc(p.denied, denial.held) {
+		return
+	}
+	a.Pressure++
+	a.Version++
+	e := a.entity()
+	e.ETag = before.ETag
+	ops := []Op{{Kind: Replace, Entity: e}}
+	if b.ledger.sound(b.product, []Entity{before}, ops, 0) != nil {
+		return
+	}
+	ctx, cancel := b.ledger.timeout()
+	defer cancel()
+	etags, err := b.ledger.store.Apply(ctx, b.product, ops)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil {
+		b.known = false
+		return
+	}
+	b.ledger.counters.add("pressed")
+	b.account, b.etag = a, etags[0]
+	b.pressed()
 }
 
 // dropWants forgets requests that nobody waits for any more.
@@ -249,12 +339,6 @@ func (b *book) prepare() error {
 	whole := !b.known
 	read = read && !(b.known && b.ledger.mutated(StopUnseen))
 	b.chores.poll = false
-	var looks []*charge
-	for _, c := range b.charges {
-		if c.maybe || (!c.looked && len(c.once) > 0) {
-			looks = append(looks, c)
-		}
-	}
 	b.mu.Unlock()
 	if read {
 		var err error
@@ -268,11 +352,6 @@ func (b *book) prepare() error {
 				b.failAll(err)
 				return nil
 			}
-			return err
-		}
-	}
-	for _, c := range looks {
-		if err := b.look(c); err != nil {
 			return err
 		}
 	}
@@ -292,52 +371,58 @@ func (b *book) failAll(err error) {
 	b.wants, b.charges, b.chores = nil, nil, chores{}
 }
 
-// look finds out whether a charge was made before.
-func (b *book) look(c *charge) error {
-	ctx, cancel := b.ledger.timeout()
-	defer cancel()
-	if c.maybe {
-		name, err := usageRow(c.record.ID)
-		if err != nil {
-			return b.ended(c, false, final(err))
+// queue puts a charge to those that are written next, or first to those whose
+// names are looked for: nothing else waits for that. b.mu is held.
+func (b *book) queue(charges ...*charge) {
+	for _, c := range charges {
+		if c.looked || len(c.once) == 0 {
+			b.charges = append(b.charges, c)
+			continue
 		}
-		if _, err := b.ledger.store.Get(ctx, b.product, name); err == nil {
-			return b.ended(c, false, nil)
-		} else if !errors.Is(err, ErrMissing) {
-			return err
-		}
-	}
-	for _, once := range c.once {
-		row, err := b.ledger.store.Get(ctx, b.product, once.row())
-		switch {
-		case errors.Is(err, ErrMissing):
-		case err != nil:
-			return err
-		case row.Texts["Body"] != once.Body:
-			return b.ended(c, false, ErrOtherBody)
-		default:
-			return b.ended(c, true, nil)
+		b.unlooked = append(b.unlooked, c)
+		if !b.looking {
+			b.looking = true
+			b.ledger.start(b.look)
 		}
 	}
-	b.mu.Lock()
-	c.looked, c.maybe = true, false
-	b.mu.Unlock()
-	return nil
+	b.kick()
 }
 
-// ended takes a charge out of the queue.
-func (b *book) ended(c *charge, repeated bool, err error) error {
+// look finds out which charges were made before.
+func (b *book) look() {
+	try := 0
+	for c := b.nextUnlooked(); c != nil; c = b.nextUnlooked() {
+		ctx, cancel := b.ledger.timeout()
+		repeated, err := b.ledger.named(ctx, b.product, c.once)
+		cancel()
+		if err != nil && !errors.Is(err, ErrOtherBody) {
+			try++
+			b.ledger.pause(min(try, 6))
+			continue
+		}
+		try = 0
+		b.mu.Lock()
+		b.unlooked = b.unlooked[1:]
+		if repeated || err != nil {
+			c.repeated = repeated
+			c.finish(err)
+		} else {
+			c.looked = true
+			b.queue(c)
+		}
+		b.mu.Unlock()
+	}
+}
+
+// nextUnlooked is the next to be looked for; if there is none the task is over.
+func (b *book) nextUnlooked() *charge {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i, other := range b.charges {
-		if other == c {
-			b.charges = append(b.charges[:i:i], b.charges[i+1:]...)
-			break
-		}
+	if len(b.unlooked) == 0 {
+		b.looking = false
+		return nil
 	}
-	c.repeated = repeated
-	c.finish(err)
-	return nil
+	return b.unlooked[0]
 }
 
 // refresh reads the account again, and the configuration if the account knows
@@ -358,8 +443,14 @@ func (b *book) refresh() error {
 		}
 	}
 	b.mu.Lock()
+	closed := !missing && row.Ints["Closed"] != b.account.Closed
+	b.mu.Unlock()
+	if closed { // a lease of another process is gone: what it settled counts there now
+		return b.readAll()
+	}
+	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.product0, b.config, b.readAt = product, config, sent
+	b.product0, b.config, b.readAt, b.failingAt = product, config, sent, -1
 	if missing {
 		b.account, b.etag = b.unopened(), ""
 	} else {
@@ -374,14 +465,23 @@ func (b *book) unopened() account {
 	return account{Window: b.window, Budget: b.product0.Budget}
 }
 
-// pressed notes that idle shares are called back. b.mu is held.
+// pressed notes that idle shares are called back: the account's counter has
+// moved since this process last looked. b.mu is held.
 func (b *book) pressed() {
+	if b.account.Pressure > b.pressure {
+		if b.pressure >= 0 {
+			b.pressUntil = b.ledger.rt.Elapsed() + pressureFor
+		}
+		b.pressure = b.account.Pressure
+	}
 	if b.lease != nil && (b.underPressure() || b.overcommitted()) {
 		b.chores.shrink = true
 	}
 }
 
-func (b *book) underPressure() bool { return b.account.Pressure > b.ledger.rt.Now().UnixMilli() }
+// underPressure: for some seconds after it was asked for, nobody keeps more than
+// it needs. b.mu is held.
+func (b *book) underPressure() bool { return b.ledger.rt.Elapsed() < b.pressUntil }
 
 // readAll reads the whole books of the period, in one page's snapshot.
 func (b *book) readAll() error {
@@ -407,16 +507,16 @@ func (b *book) readAll() error {
 	}
 	b.mu.Unlock()
 	if gone {
-		b.lose(nil)
+		b.lose(nil, false)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.known, b.product0, b.config, b.readAt = true, product, config, sent
+	b.known, b.product0, b.config, b.readAt, b.failingAt = true, product, config, sent, -1
 	b.account, b.etag = books.account, books.row.ETag
 	if !books.exists {
 		b.account = b.unopened()
 	}
-	b.others, b.holders = 0, 0
+	b.others, b.holders, b.wholeAt = 0, 0, sent
 	for i := range books.leases {
 		if l := &books.leases[i]; !l.Closed {
 			b.holders++
@@ -445,7 +545,7 @@ func (b *book) recall() error {
 	for i := range books.leases {
 		if l := &books.leases[i]; l.ID != own && b.ledger.abandoned(l, books.date) {
 			if _, err := b.ledger.reclaim(b.product, &books, l); err != nil {
-				return err
+				continue // it is broken, and the sweep says so
 			}
 			break // the account has moved; the rest is for the next denial, or the sweep
 		}

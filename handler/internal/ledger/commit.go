@@ -18,7 +18,8 @@ const (
 	fateCommitted             // it happened
 	fateClosed                // it happened, and then the lease was reclaimed
 	fateDead                  // it did not happen and never will
-	fateLost                  // the lease is gone; whether it happened is told by each row
+	fateLost                  // the lease is gone; whether it happened is not known
+	fateGone                  // the lease is gone, and it did not happen
 )
 
 // commit sends a transaction until its fate is known. Every answer but OK is
@@ -32,25 +33,17 @@ func (b *book) commit(p *plan) error {
 		if err == nil {
 			b.apply(p, etags, sent)
 			if p.closing && b.ledger.mutated(CloseWhileRunning) {
-				b.lose(nil)
+				b.lose(nil, false)
 			}
 			return b.admit(p)
 		}
 		if errors.Is(err, ErrInvalid) {
 			return b.unsendable(p, err)
 		}
-		if b.ledger.mutated(UnknownIsFailed) {
+		if b.ledger.mutated(UnknownIsFailed) || b.ledger.mutated(FreshKey) {
 			return b.naive(p)
 		}
-		var f fate
-		for {
-			var readErr error
-			if f, etags, readErr = b.resolve(p); readErr == nil {
-				break
-			}
-			b.backoff(errors.Join(err, readErr))
-			try++
-		}
+		f, etags := b.resolve(p, err)
 		switch f {
 		case fateCommitted:
 			b.apply(p, etags, sent)
@@ -58,14 +51,14 @@ func (b *book) commit(p *plan) error {
 			return b.admit(p)
 		case fateClosed:
 			b.apply(p, etags, sent)
-			b.lose(nil)
+			b.lose(nil, false)
 			return b.admit(p)
 		case fateDead:
 			b.unpublish(p, false)
 			b.ledger.pause(min(try, 2))
 			return nil
-		case fateLost:
-			b.lose(p)
+		case fateLost, fateGone:
+			b.lose(p, f == fateLost)
 			return nil
 		case fateUnknown:
 			b.ledger.counters.add("resent")
@@ -74,74 +67,119 @@ func (b *book) commit(p *plan) error {
 	}
 }
 
-// resolve finds out what became of a transaction. The order of the reads is
-// the point: first the account and the rows that may be in the way, then the
-// lease. What they show was so before the lease was read; so if the lease does
-// not have our nonce, none of it is our own doing.
-func (b *book) resolve(p *plan) (fate, []string, error) {
-	ctx, cancel := b.ledger.timeout()
-	defer cancel()
-	store, etags := b.ledger.store, make([]string, len(p.ops))
+// resolve finds out what became of a transaction whose answer was err. The order
+// of the reads is the point: first the account and the row that may be in the
+// way, then the lease. What they show was so before the lease was read; so if the
+// lease does not have our nonce, none of it is our own doing.
+func (b *book) resolve(p *plan, err error) (fate, []string) {
+	etags := make([]string, len(p.ops))
 	var early Entity
-	var earlyErr error
+	var earlyFound bool
 	if b.ledger.mutated(LeaseBeforeAccount) {
-		early, earlyErr = store.Get(ctx, b.product, leaseRow(b.window.Name, p.lease.ID))
+		early, earlyFound = b.read(leaseRow(b.window.Name, p.lease.ID))
 	}
 	moved, blocked := false, false
 	if p.touchesA {
-		row, err := store.Get(ctx, b.product, accountRow(b.window.Name))
-		if err != nil && !errors.Is(err, ErrMissing) {
-			return 0, nil, err
-		}
+		row, _ := b.read(accountRow(b.window.Name))
 		moved = row.ETag != b.etag // both empty: missing
 		etags[p.accountI] = row.ETag
 		if p.configI >= 0 {
-			row, err := store.Get(ctx, b.product, rowConfig)
-			if err != nil && !errors.Is(err, ErrMissing) {
-				return 0, nil, err
-			}
+			row, _ := b.read(rowConfig)
 			moved = moved || row.ETag != b.config.ETag
 			etags[p.configI] = row.ETag
 		}
 	}
-	for _, o := range p.ops {
-		if o.Kind == Insert && (strings.HasPrefix(o.Entity.Row, prefixOnce) || strings.HasPrefix(o.Entity.Row, prefixResponse)) {
-			if _, err := store.Get(ctx, b.product, o.Entity.Row); err == nil {
-				blocked, p.found[o.Entity.Row] = true, true
-			} else if !errors.Is(err, ErrMissing) {
-				return 0, nil, err
-			}
+	for _, row := range p.inTheWay(err) {
+		if _, found := b.read(row); found && !b.ledger.mutated(BlockedIgnored) {
+			blocked, p.found[row] = true, true
+			break
 		}
 	}
-	row, err := store.Get(ctx, b.product, leaseRow(b.window.Name, p.lease.ID))
+	row, found := b.read(leaseRow(b.window.Name, p.lease.ID))
 	if b.ledger.mutated(LeaseBeforeAccount) {
-		row, err = early, earlyErr
+		row, found = early, earlyFound
 	}
 	switch {
-	case errors.Is(err, ErrMissing):
-		if p.closing {
-			return fateCommitted, etags, nil // or somebody else closed it: it had nothing to lose
+	case !found && p.closing:
+		return fateCommitted, etags // or somebody else closed it: it had nothing to lose
+	case !found && p.opening && !moved && !blocked:
+		return b.unmoved(), nil
+	case !found && p.opening && !moved:
+		if row, _ := b.read(accountRow(b.window.Name)); row.ETag == b.etag {
+			return fateDead, nil // what is in the way is not our own
 		}
-		if p.opening && !moved && !blocked {
-			return fateUnknown, nil, nil
-		}
-		return fateLost, nil, nil
-	case err != nil:
-		return 0, nil, err
+		return b.withoutLease(p), etags
+	case !found:
+		return b.withoutLease(p), etags
 	}
 	etags[p.leaseI] = row.ETag
 	mine, closed := row.Texts["Nonce"] == p.lease.Nonce, row.Ints["Closed"] != 0
 	switch {
 	case mine && closed:
-		return fateClosed, etags, nil
+		return fateClosed, etags
 	case mine:
-		return fateCommitted, etags, nil
+		return fateCommitted, etags
 	case closed:
-		return fateLost, nil, nil
+		return b.withoutLease(p), etags
 	case moved, blocked:
-		return fateDead, nil, nil
+		return fateDead, nil
 	}
-	return fateUnknown, nil, nil
+	return b.unmoved(), nil
+}
+
+// withoutLease is the fate of a transaction whose lease is gone: it cannot happen
+// any more, and if it did, each record that it wrote is there, as it wrote it.
+func (b *book) withoutLease(p *plan) fate {
+	for i := range p.ops {
+		if !strings.HasPrefix(p.ops[i].Entity.Row, prefixUsage) {
+			continue
+		}
+		if row, found := b.read(p.ops[i].Entity.Row); found && row.Texts["Doc"] == p.ops[i].Entity.Texts["Doc"] {
+			return fateClosed
+		}
+		return fateGone
+	}
+	return fateLost
+}
+
+// read reads a row of the product until the store answers.
+func (b *book) read(row string) (e Entity, found bool) {
+	for {
+		ctx, cancel := b.ledger.timeout()
+		e, err := b.ledger.store.Get(ctx, b.product, row)
+		cancel()
+		if err == nil || errors.Is(err, ErrMissing) {
+			b.answered()
+			return e, err == nil
+		}
+		b.backoff(err)
+	}
+}
+
+// inTheWay are the rows that may keep a transaction from ever happening: the
+// names of effects, and stored responses. Only an answer that says that a row
+// exists gives reason to look, and it says which.
+func (p *plan) inTheWay(err error) (rows []string) {
+	at := (*OpError)(nil)
+	if !errors.Is(err, ErrExists) || !errors.As(err, &at) {
+		return nil
+	}
+	for i := range p.ops {
+		row := p.ops[i].Entity.Row
+		if (at.Index == i || at.Index < 0) && (strings.HasPrefix(row, prefixOnce) || strings.HasPrefix(row, prefixResponse)) {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// unmoved: that a transaction's rows are as they were proves nothing: it may
+// still be on its way.
+func (b *book) unmoved() fate {
+	if b.ledger.mutated(UnmovedIsDead) {
+		return fateDead
+	}
+	return fateUnknown
 }
 
 // unsendable is a defect: the store does not accept the transaction's form.
@@ -156,9 +194,10 @@ func (b *book) apply(p *plan, etags []string, sent time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.ledger.rt.Elapsed()
-	b.wroteAt = now
+	b.wroteAt, b.failingAt = now, -1
 	if p.touchesA {
 		b.account, b.etag, b.readAt = p.account, etags[p.accountI], sent
+		b.pressed()
 		if p.configI >= 0 {
 			b.config.ETag = etags[p.configI]
 		}
@@ -266,7 +305,7 @@ func (b *book) admit(p *plan) error {
 		var err error
 		switch {
 		case h.lost: // once more, under another id
-			b.ledger.start(func() { b.lateVoid(h.intent.ID, h.leaseID) })
+			b.lateVoidOf(h)
 			b.ledger.rename(w)
 			b.wants = append(b.wants, w)
 			continue
@@ -284,7 +323,6 @@ func (b *book) admit(p *plan) error {
 		w.finish(err)
 	}
 	b.mu.Unlock()
-	b.refuse(p)
 	return nil
 }
 
@@ -322,37 +360,41 @@ func (b *book) unpublish(p *plan, maybe bool) {
 			continue
 		}
 		if maybe { // the old id may be listed, or charged already
-			old := w.hold.held.intent
-			lease := w.hold.held.leaseID
-			b.ledger.start(func() { b.lateVoid(old.ID, lease) })
+			b.lateVoidOf(w.hold.held)
 		}
 		b.ledger.rename(w)
 	}
 	for _, c := range p.charged {
-		c.looked, c.maybe = false, true
+		for _, once := range c.once {
+			c.looked = c.looked && !p.found[once.row()]
+		}
 		c.known = c.settles != nil && (c.known || p.found[responseRow(c.settles.StoredResponse)])
 	}
 	for _, e := range p.ended {
 		e.known = e.known || p.found[responseRow(e.s.StoredResponse)]
 	}
-	for _, d := range p.denied {
-		b.wants = append([]*want{d.want}, b.wants...)
-	}
 	b.wants = append(append([]*want{}, p.admitted...), b.wants...)
 	b.endings = append(append([]*ending{}, p.ended...), b.endings...)
-	b.charges = append(append([]*charge{}, p.charged...), b.charges...)
+	waiting := b.charges
+	b.charges = nil
+	b.queue(p.charged...)
+	b.charges = append(b.charges, waiting...)
 }
 
 // lose forgets a lease that somebody else closed. Every request that runs under
-// it ends by itself. p is the transaction of unknown fate, or nil.
-func (b *book) lose(p *plan) {
+// it ends by itself. p is the transaction that was on its way, or nil; maybe: it
+// is not known whether it happened.
+func (b *book) lose(p *plan, maybe bool) {
 	b.ledger.counters.add("lost")
 	if p != nil {
-		b.unpublish(p, true)
+		b.unpublish(p, maybe && !b.ledger.mutated(LostIsFailed))
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lease, b.leaseETag, b.slackNext, b.known = nil, "", 0, false
+	if b.ledger.mutated(LostIsFailed) {
+		return
+	}
 	b.acked, b.offered, b.chores = map[mark]bool{}, map[mark]time.Duration{}, chores{}
 	for _, h := range b.ordered() {
 		h.lost = true
@@ -370,18 +412,47 @@ func (b *book) lose(p *plan) {
 	b.endings = kept
 }
 
-// late ends a request whose lease is gone. b.mu is held.
+// late ends a request whose lease is gone. Only some at a time: each changes the
+// account. b.mu is held.
 func (b *book) late(e *ending) {
-	b.ledger.start(func() {
+	b.lates = append(b.lates, e)
+	if b.latesRun < lateTasksMax {
+		b.latesRun++
+		b.ledger.start(b.runLate)
+	}
+}
+
+func (b *book) runLate() {
+	for e := b.nextLate(); e != nil; e = b.nextLate() {
+		var err error
 		if e.void {
-			b.lateVoid(e.held.intent.ID, e.held.leaseID)
+			err = b.lateVoid(e.held.intent.ID, e.held.leaseID)
 		} else {
-			b.lateSettle(e)
+			err = b.lateSettle(e)
 		}
 		b.mu.Lock()
-		e.finish(nil)
+		e.finish(err)
 		b.mu.Unlock()
-	})
+	}
+}
+
+// nextLate takes one from the queue; if there is none the task is over.
+func (b *book) nextLate() *ending {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.lates) == 0 {
+		b.latesRun--
+		return nil
+	}
+	e := b.lates[0]
+	b.lates = b.lates[1:]
+	return e
+}
+
+// lateVoidOf gives back what a request may hold that is listed again under
+// another id. b.mu is held.
+func (b *book) lateVoidOf(h *held) {
+	b.late(&ending{held: h, void: true, gate: b.ledger.rt.Gate()})
 }
 
 var errLeaseLost = fmt.Errorf("the lease was reclaimed: %w", ErrUnavailable)

@@ -14,6 +14,7 @@ import (
 // plan is one transaction: what it writes, and what it means.
 type plan struct {
 	limits   *Limits
+	mutant   Mutant
 	ops      []Op
 	account  account
 	lease    lease
@@ -22,8 +23,9 @@ type plan struct {
 	closing  bool
 	accountI int // index of the operation that writes the account
 	leaseI   int
-	configI  int // -1: the configuration is not in it
-	forced   int64
+	configI  int   // -1: the configuration is not in it
+	forced   int64 // of the grant: money already spent, or held
+	full     bool  // something did not fit
 	bytes    int
 	rows     map[string]bool
 
@@ -45,13 +47,19 @@ type denial struct {
 	err  error
 }
 
+// held: running requests and other processes hold the money.
+func (d denial) held() bool {
+	r := (*Refusal)(nil)
+	return errors.As(d.err, &r) && r.Reason == ReasonHeld
+}
+
 // compose makes a transaction of what waits. It reads nothing and waits for
 // nothing: between what it counts and what it announces (slackNext, the wants it
 // takes) nobody may come. fresh: the books were just read.
 func (b *book) compose(fresh bool) *plan {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	p := &plan{limits: &b.ledger.options.Limits, account: b.account, configI: -1, rows: map[string]bool{}, found: map[string]bool{}}
+	p := &plan{limits: &b.ledger.options.Limits, mutant: b.ledger.options.Mutant, account: b.account, configI: -1, rows: map[string]bool{}, found: map[string]bool{}}
 	if !b.known || !b.busy() {
 		return p
 	}
@@ -103,7 +111,7 @@ func (b *book) compose(fresh bool) *plan {
 	if p.doubt || p.err != nil {
 		return p
 	}
-	b.composeShare(p, granted, fresh)
+	b.composeShare(p, granted)
 	if p.opening && len(p.admitted) == 0 && len(p.charged) == 0 {
 		p.ops = nil
 		b.chores = chores{}
@@ -168,6 +176,9 @@ func (b *book) quick(w *want) bool {
 		}
 	}
 	amount := w.reservation.Max
+	if amount <= 0 { // it would fit even while the lease is being closed
+		return false
+	}
 	if unlisted+amount > b.lease.Slack || unseen+amount > b.slackNext {
 		return false
 	}
@@ -218,12 +229,13 @@ func without[T comparable](all, some []T) []T {
 func (p *plan) add(ops ...Op) bool {
 	bytes := 0
 	for _, o := range ops {
-		if p.rows[o.Entity.Row] {
+		if p.rows[o.Entity.Row] && p.mutant != SameNameTwice {
 			return false
 		}
 		bytes += OpBytes(o)
 	}
-	if len(p.ops)+len(ops) > p.limits.TxnRows || p.bytes+bytes > p.limits.TxnRowBytes {
+	if len(p.ops)+len(ops) > p.limits.TxnRows && p.mutant != RowsUncounted || p.bytes+bytes > p.limits.TxnRowBytes {
+		p.full = true
 		return false
 	}
 	for _, o := range ops {
@@ -300,9 +312,6 @@ func responseOp(s *Settlement) Op {
 
 func (b *book) composeCharges(p *plan) {
 	for _, c := range b.charges {
-		if c.maybe || (!c.looked && len(c.once) > 0) {
-			continue
-		}
 		var more []Op
 		for _, once := range c.once {
 			if b.ledger.mutated(UpdateWithoutName) {
@@ -320,6 +329,11 @@ func (b *book) composeCharges(p *plan) {
 		}
 		if fits {
 			p.charged = append(p.charged, c)
+			if c.settles != nil && spentBy(&c.record) > c.hold {
+				p.lease.Overruns++
+			}
+		} else if p.full {
+			break
 		}
 	}
 }
@@ -330,6 +344,10 @@ func (b *book) composeWants(p *plan, free, granted int64, fresh bool) int64 {
 	left := max(0, b.account.Budget-b.account.Committed-granted)
 	now := b.ledger.rt.Now()
 	stop, stopped := b.product0.Stopped(now)
+	if stopped && !fresh && !b.valid() && len(b.wants) > 0 { // it may have been lifted
+		p.doubt = true
+		return granted
+	}
 	broken := b.ledger.brokenBy(b.product)
 	size := newListSize(p.lease.Intents)
 	for _, w := range b.wants {
@@ -337,7 +355,7 @@ func (b *book) composeWants(p *plan, free, granted int64, fresh bool) int64 {
 			continue
 		}
 		if broken != nil {
-			p.denied = append(p.denied, denial{w, errors.Join(ErrUnavailable, broken)})
+			p.denied = append(p.denied, denial{w, final(errors.Join(ErrUnavailable, broken))})
 			continue
 		}
 		if stopped {
@@ -358,7 +376,10 @@ func (b *book) composeWants(p *plan, free, granted int64, fresh bool) int64 {
 					p.doubt = true
 					return granted
 				}
-				p.denied = append(p.denied, denial{w, b.whyNot(p, w.reservation.Min)})
+				if w.asked > b.wholeAt { // it came while the books were read: money may have come with it
+					continue
+				}
+				p.denied = append(p.denied, denial{w, b.whyNot(w.reservation.Min)})
 				continue
 			}
 			amount = free + left
@@ -412,8 +433,12 @@ func (s *listSize) add(i *intent) {
 }
 
 // whyNot tells a hold that can never fit from one that waits for others to end.
-func (b *book) whyNot(p *plan, least int64) error {
-	spent := b.account.Closed + b.others + p.lease.Settled
+// What this transaction is about to settle counts as held: it is answered first.
+func (b *book) whyNot(least int64) error {
+	spent := b.account.Closed + b.others
+	if b.lease != nil {
+		spent += b.lease.Settled
+	}
 	if least > b.account.Budget-spent {
 		return &Refusal{Reason: ReasonExhausted, Window: b.window}
 	}
@@ -422,7 +447,7 @@ func (b *book) whyNot(p *plan, least int64) error {
 
 // composeShare decides how much of the account this lease takes or returns, its
 // slack, and whether it ends.
-func (b *book) composeShare(p *plan, granted int64, fresh bool) {
+func (b *book) composeShare(p *plan, granted int64) {
 	l := &p.lease
 	pressure := b.underPressure()
 	left := b.account.Budget - b.account.Committed - granted
@@ -440,24 +465,14 @@ func (b *book) composeShare(p *plan, granted int64, fresh bool) {
 			returned, l.Slack = idle, 0
 		}
 	}
-	held := false
-	for _, d := range p.denied {
-		if r := (*Refusal)(nil); errors.As(d.err, &r) && r.Reason == ReasonHeld {
-			held = true
-		}
-	}
-	press := held && fresh && b.account.Pressure < b.ledger.rt.Now().Add(pressureFor/2).UnixMilli() && b.holders > 1
-	p.closing = b.chores.shut && !p.opening && len(l.Intents) == 0 && len(l.Unsent) == 0 && len(p.ended) == 0 && len(p.charged) == 0 && len(b.live) == 0
+	p.closing = b.chores.shut && !p.opening && len(l.Intents) == 0 && (len(l.Unsent) == 0 || b.ledger.mutated(CloseUnsent)) && len(p.ended) == 0 && len(p.charged) == 0 && len(b.live) == 0
 	if b.ledger.mutated(CloseWhileRunning) && b.chores.shrink && !p.opening && len(p.added) == 0 && len(p.ended) == 0 && len(p.charged) == 0 && granted == 0 {
 		p.closing = true
 	}
-	p.touchesA = p.opening || p.closing || granted > 0 || returned > 0 || press
+	p.touchesA = p.opening && !b.ledger.mutated(OpenWithoutAccount) || p.closing || granted > 0 || returned > 0
 	l.Granted -= returned
 	a := &p.account
 	a.Committed += granted - returned
-	if press {
-		a.Pressure = b.ledger.rt.Now().Add(pressureFor).UnixMilli()
-	}
 	if p.closing {
 		l.Slack = 0
 		a.Committed -= l.Granted - l.Settled

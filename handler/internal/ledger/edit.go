@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/costgate/costgate/handler/internal/quota"
@@ -51,6 +52,7 @@ func (l *Ledger) Edit(ctx context.Context, productID string, once Once, edit fun
 		var records []usage.Record
 		if draft, records, err = l.tryEdit(ctx, productID, once, recordID, now, edit); err == nil {
 			l.edits(draft, records)
+			l.learn(draft.Product)
 			return draft.Product, true, nil
 		}
 		if errors.Is(err, errFinal) || errors.Is(err, ErrKeyTaken) || errors.Is(err, ErrUnknownProduct) || errors.Is(err, ErrInvalid) {
@@ -99,9 +101,6 @@ func (l *Ledger) tryEdit(
 	if err != nil {
 		return nil, nil, err
 	}
-	if product.NextPeriod != nil && !now.Before(product.NextPeriod.From) {
-		product.Period, product.TimeZone, product.NextPeriod = product.NextPeriod.Period, product.NextPeriod.TimeZone, nil
-	}
 	window, err := product.WindowAt(now)
 	if err != nil {
 		return nil, nil, final(err)
@@ -110,6 +109,7 @@ func (l *Ledger) tryEdit(
 	if err != nil {
 		return nil, nil, err
 	}
+	keep := foldPeriod(product, now)
 	// The accounts were read after the configuration; if an edit came between
 	// them the ETag of the configuration has moved and the transaction fails.
 	budget := product.Budget
@@ -118,6 +118,7 @@ func (l *Ledger) tryEdit(
 	if err := edit(draft); err != nil {
 		return nil, nil, final(err)
 	}
+	keep()
 	if draft.AddKey != "" {
 		if err := l.claimKey(ctx, draft.AddKey, id); err != nil {
 			return nil, nil, err
@@ -135,7 +136,7 @@ func (l *Ledger) tryEdit(
 		switch {
 		case i == 0:
 			a.Budget = draft.Account.Budget
-		case product.Budget != budget && a.Window.Start.After(window.Start):
+		case product.Budget != budget && a.later:
 			a.Budget = product.Budget
 		}
 		if a.etag != "" {
@@ -153,7 +154,7 @@ func (l *Ledger) tryEdit(
 			ops = append(ops, Op{Kind: Replace, Entity: entity})
 		}
 	}
-	if once.Key != "" {
+	if once.Key != "" && !l.mutated(EditWithoutName) {
 		ops = append(ops, Op{Kind: Insert, Entity: once.entity()})
 	}
 	more, records, err := l.draftOps(draft, recordID, now)
@@ -170,23 +171,61 @@ func (l *Ledger) tryEdit(
 	return draft, records, nil
 }
 
+// foldPeriod makes a change of period that has come the product's own period.
+// keep, called when the product was edited, takes that back as long as a process
+// whose clock is slow may still be before the change: it would find the new kind
+// of period at a time that belongs to the old one, and a budget with it.
+func foldPeriod(p *quota.Product, now time.Time) (keep func()) {
+	change := p.NextPeriod
+	if change == nil || now.Before(change.From) {
+		return func() {}
+	}
+	period, zone := p.Period, p.TimeZone
+	p.Period, p.TimeZone, p.NextPeriod = change.Period, change.TimeZone, nil
+	return func() {
+		if p.NextPeriod == nil && now.Before(change.From.Add(2*clocksOff)) {
+			p.Period, p.TimeZone, p.NextPeriod = period, zone, change
+		}
+	}
+}
+
 type editedAccount struct {
 	account
-	etag string // empty: there is none
+	etag  string // empty: there is none
+	later bool   // a clock that is ahead has opened it
 }
 
 // editable are the accounts that a change must reach: that of the running
 // period, which is made if there is none, and those that a process uses whose
-// clock is off.
+// clock is off, or which has not heard of a change of period.
 func (l *Ledger) editable(ctx context.Context, p *quota.Product, window quota.Window, now time.Time) ([]editedAccount, error) {
 	windows := []quota.Window{window}
-	for _, off := range []time.Duration{-clocksOff, clocksOff} {
-		other, err := p.WindowAt(now.Add(off))
+	add := func(p *quota.Product, off time.Duration) (string, error) {
+		w, err := p.WindowAt(now.Add(off))
 		if err != nil {
-			return nil, final(err)
+			return "", final(err)
 		}
-		if other.Name != window.Name {
-			windows = append(windows, other)
+		if !slices.ContainsFunc(windows, func(have quota.Window) bool { return have.Name == w.Name }) {
+			windows = append(windows, w)
+		}
+		return w.Name, nil
+	}
+	later, err := add(p, clocksOff)
+	if err != nil {
+		return nil, err
+	}
+	kinds := []*quota.Product{p}
+	if change := p.NextPeriod; change != nil {
+		before, after := *p, *p
+		before.NextPeriod = nil
+		after.Period, after.TimeZone, after.NextPeriod = change.Period, change.TimeZone, nil
+		kinds = append(kinds, &before, &after)
+	}
+	for _, kind := range kinds {
+		for _, off := range []time.Duration{-clocksOff, 0, clocksOff} {
+			if _, err := add(kind, off); err != nil {
+				return nil, err
+			}
 		}
 	}
 	var accounts []editedAccount
@@ -194,11 +233,11 @@ func (l *Ledger) editable(ctx context.Context, p *quota.Product, window quota.Wi
 		row, err := l.store.Get(ctx, p.ID, accountRow(w.Name))
 		switch {
 		case err == nil:
-			accounts = append(accounts, editedAccount{accountOf(row), row.ETag})
+			accounts = append(accounts, editedAccount{accountOf(row), row.ETag, i > 0 && w.Name == later})
 		case !errors.Is(err, ErrMissing):
 			return nil, err
 		case i == 0:
-			accounts = append(accounts, editedAccount{account{Window: w, Budget: p.Budget}, ""})
+			accounts = append(accounts, editedAccount{account{Window: w, Budget: p.Budget}, "", false})
 		}
 	}
 	return accounts, nil

@@ -5,184 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/costgate/costgate/handler/internal/usage"
 )
-
-// abandoned tells whether a lease's process is taken for dead: both times are
-// the store's own. A wrong guess costs a reclaim, never money: the row's ETag
-// fences the process, which then ends its requests by lateSettle.
-func (l *Ledger) abandoned(lease *storedLease, date time.Time) bool {
-	if lease.Closed || l.owns(lease.ID) || l.mutated(NobodyReclaims) {
-		return false
-	}
-	return l.options.Embedded && lease.Instance != l.options.Instance || date.Sub(lease.updated) > abandonedAfter
-}
-
-func (l *Ledger) owns(leaseID string) bool {
-	l.mu.Lock()
-	books := make([]*book, 0, len(l.books))
-	for _, b := range l.books {
-		books = append(books, b)
-	}
-	l.mu.Unlock()
-	for _, b := range books {
-		b.mu.Lock()
-		own := b.lease != nil && b.lease.ID == leaseID
-		b.mu.Unlock()
-		if own {
-			return true
-		}
-	}
-	return false
-}
-
-// reclaim closes an abandoned lease in one transaction: what may have been
-// spent becomes records at the hold, the rest goes back to the account. done is
-// false if anything but that happened, which the next sweep finds out.
-func (l *Ledger) reclaim(product string, books *periodBooks, lease *storedLease) (done int, err error) {
-	a := books.account
-	if err := lease.whole(); err != nil {
-		return 0, err
-	}
-	if l.mutated(ReclaimFreesAll) {
-		copied := *lease
-		copied.Intents, copied.Slack = nil, 0
-		lease = &copied
-	}
-	if l.mutated(ReclaimIgnoresSlack) {
-		copied := *lease
-		copied.Slack = 0
-		lease = &copied
-	}
-	held := lease.held()
-	a.Version++
-	a.Committed -= lease.Granted - lease.Settled - held - lease.Slack
-	a.Closed += lease.Settled + held + lease.Slack
-	a.Records += lease.Records + int64(len(lease.Intents))
-	a.Tokens += lease.Tokens
-	a.Overruns += lease.Overruns
-	account := a.entity()
-	account.ETag = books.row.ETag
-	period := a.Window.Name
-	closed := lease.lease
-	closed.Closed, closed.Intents, closed.Slack = true, nil, 0
-	closed.Unsent = append([]mark{}, lease.Unsent...)
-	ops, records := []Op{{Kind: Replace, Entity: account}}, []usage.Record{}
-	if lease.Slack > 0 && !l.mutated(SlackWithoutRow) {
-		a.Records++
-		ops[0].Entity.Ints["Records"] = a.Records
-		records = append(records, l.writeOffRecord(product, period, lease))
-	}
-	list := lease.Intents
-	for len(list) > 0 && len(records) < l.options.Limits.Orphans {
-		r, err := list[0].orphan()
-		if err != nil {
-			return 0, err
-		}
-		records, list = append(records, r), list[1:]
-	}
-	for i := range records {
-		row, _, err := recordEntities(&records[i])
-		if err != nil {
-			return 0, err
-		}
-		ops = append(ops, Op{Kind: Insert, Entity: row})
-		closed.Unsent = append(closed.Unsent, mark{records[i].ID, records[i].Rev})
-	}
-	if len(list) > 0 {
-		rest, err := writeOffEntity(period, lease.ID, list)
-		if err != nil {
-			return 0, err
-		}
-		ops = append(ops, Op{Kind: Insert, Entity: rest})
-	}
-	e, err := closed.entity(period)
-	if err != nil {
-		return 0, err
-	}
-	e.ETag = lease.etag
-	kind := Replace
-	if len(closed.Unsent) == 0 && len(list) == 0 {
-		kind = Delete
-	}
-	ops = append(ops, Op{Kind: kind, Entity: e})
-	if err := l.sound(product, []Entity{books.row, lease.row}, ops, 0); err != nil {
-		return 0, err
-	}
-	ctx, cancel := l.timeout()
-	defer cancel()
-	if _, err := l.store.Apply(ctx, product, ops); err != nil {
-		if errors.Is(err, ErrInvalid) {
-			return 0, fmt.Errorf("BUG: reclaim of %s: %w", e.Row, err)
-		}
-		return 0, nil //nolint:nilerr // whatever happened, the next sweep sees it
-	}
-	l.counters.add("reclaimed")
-	for i := range records {
-		l.options.OnRecord(product, markRow(period, lease.ID, mark{records[i].ID, records[i].Rev}), records[i])
-	}
-	return len(lease.Intents), nil
-}
-
-// writeOffRecord is what a dead process may have forwarded without listing it.
-// Its id is the lease's.
-func (l *Ledger) writeOffRecord(product, period string, lease *storedLease) usage.Record {
-	r := usage.Record{
-		Schema: usage.RecordSchema, ID: lease.ID, Rev: 1, Kind: usage.KindWriteOff, Time: timeOf(lease.ID),
-		Period: usage.Text(period), ProductID: usage.Text(product), Charge: usage.Of(lease.Slack), CostNanoUSD: usage.Of(lease.Slack),
-		Outcome: usage.Text(usage.OutcomeSwept), UsageSource: usage.Text(usage.SourceSwept),
-	}
-	return r
-}
-
-// materialize turns what a reclaim listed into records, some at a time.
-func (l *Ledger) materialize(product string, w *storedWriteOff, period string) error {
-	n := min(len(w.list), l.options.Limits.Listed)
-	head, err := l.withoutIntents(period, w, w.list[n:])
-	if err != nil {
-		return err
-	}
-	ops := []Op{head}
-	for i := range w.list[:n] {
-		r, err := w.list[i].orphan()
-		if err != nil {
-			return err
-		}
-		row, outbox, err := recordEntities(&r)
-		if err != nil {
-			return err
-		}
-		ops = append(ops, Op{Kind: Insert, Entity: row}, Op{Kind: Insert, Entity: outbox})
-	}
-	if err := l.sound(product, []Entity{w.row}, ops, 0); err != nil {
-		return err
-	}
-	ctx, cancel := l.timeout()
-	defer cancel()
-	if _, err := l.store.Apply(ctx, product, ops); errors.Is(err, ErrInvalid) {
-		return fmt.Errorf("BUG: materialize: %w", err)
-	}
-	l.counters.add("materialized")
-	return nil // whatever happened, the next sweep sees it
-}
-
-// withoutIntents is the change of a write-off row that leaves only some of its
-// list: the row exists if and only if its list is not empty.
-func (l *Ledger) withoutIntents(period string, w *storedWriteOff, left []intent) (Op, error) {
-	if l.mutated(ListAnyETag) {
-		copied := *w
-		copied.row.ETag = AnyETag
-		w = &copied
-	}
-	if len(left) == 0 {
-		return Op{Kind: Delete, Entity: Entity{Row: w.row.Row, ETag: w.row.ETag}}, nil
-	}
-	e, err := writeOffEntity(period, w.leaseID, left)
-	e.ETag = w.row.ETag
-	return Op{Kind: Replace, Entity: e}, err
-}
 
 // lateRows are the rows that decide how a request ends whose lease is gone.
 type lateRows struct {
@@ -237,15 +62,20 @@ func (b *book) lateListed(ctx context.Context, id, leaseID string, r *lateRows) 
 // row, or in the write-off of the slack. Each branch is one transaction under
 // the ETag of the row that it takes the money from, so several of them, and a
 // materialize, may race in any order.
-func (b *book) lateSettle(e *ending) {
+func (b *book) lateSettle(e *ending) error {
+	return b.untilWritten("settlement", e.s.Record.ID, func() (bool, error) { return b.tryLateSettle(e) })
+}
+
+// untilWritten tries until it is done, or can never be.
+func (b *book) untilWritten(what, record string, do func() (bool, error)) error {
 	for try := 0; ; try++ {
-		done, err := b.tryLateSettle(e)
+		done, err := do()
 		if done {
-			return
+			return nil
 		}
-		if errors.Is(err, errFinal) {
-			b.ledger.log.Error("BUG: a late settlement cannot be written", "record", e.s.Record.ID, "error", err)
-			return
+		if errors.Is(err, errFinal) || errors.Is(err, ErrInvalid) {
+			b.ledger.log.Error("BUG: a late "+what+" cannot be written", "product_id", b.product, "record", record, "error", err)
+			return final(err)
 		}
 		b.ledger.pause(min(try, 6))
 	}
@@ -310,7 +140,7 @@ func (b *book) tryLateSettle(e *ending) (done bool, err error) {
 			rest.Rev++
 			if !b.ledger.mutated(WriteOffNotReduced) {
 				rest.Charge.N -= charge
-				rest.CostNanoUSD.N -= charge
+				rest.CostNanoUSD.N -= min(rest.CostNanoUSD.N, record.CostNanoUSD.N) // zero where unknown
 			}
 			restRow, restOut, err := recordEntities(&rest)
 			restRow.ETag = writeOff.ETag
@@ -354,6 +184,9 @@ func (b *book) lateApply(ctx context.Context, e *ending, record usage.Record, br
 		}
 	}
 	c := correction{spent: spentBy(&record) - branch.charged, tokens: row.Ints["Tokens"] - branch.tokens, records: branch.records}
+	if spentBy(&record) > e.held.intent.Hold {
+		c.overruns = 1
+	}
 	if err := b.ledger.correct(ctx, b.product, b.window.Name, c, branch.before, ops); err != nil {
 		return false, err
 	}
@@ -363,7 +196,7 @@ func (b *book) lateApply(ctx context.Context, e *ending, record usage.Record, br
 }
 
 // correction is what a change of records does to an account whose lease is gone.
-type correction struct{ spent, tokens, records int64 }
+type correction struct{ spent, tokens, records, overruns int64 }
 
 // correct sends a transaction together with its change of the account, which it
 // reads. before is the row, besides the account, that the transaction replaces.
@@ -378,6 +211,7 @@ func (l *Ledger) correct(ctx context.Context, product, period string, c correcti
 	a.Closed += c.spent
 	a.Tokens += c.tokens
 	a.Records += c.records
+	a.Overruns += c.overruns
 	e := a.entity()
 	e.ETag = row.ETag
 	ops = append(ops, Op{Kind: Replace, Entity: e})
@@ -391,18 +225,8 @@ func (l *Ledger) correct(ctx context.Context, product, period string, c correcti
 // lateVoid gives back what a reclaim charged for a request that was never
 // forwarded. It reads the write-off row before the record: money moves from the
 // one to the other.
-func (b *book) lateVoid(id, leaseID string) {
-	for try := 0; ; try++ {
-		done, err := b.tryLateVoid(id, leaseID)
-		if done {
-			return
-		}
-		if errors.Is(err, errFinal) {
-			b.ledger.log.Error("BUG: a late void cannot be written", "record", id, "error", err)
-			return
-		}
-		b.ledger.pause(min(try, 6))
-	}
+func (b *book) lateVoid(id, leaseID string) error {
+	return b.untilWritten("void", id, func() (bool, error) { return b.tryLateVoid(id, leaseID) })
 }
 
 func (b *book) tryLateVoid(id, leaseID string) (done bool, err error) {
@@ -522,7 +346,11 @@ func (l *Ledger) amend(ctx context.Context, record *usage.Record, row Entity, au
 		}
 		ops = append(ops, Op{Kind: kind, Entity: fresh}, Op{Kind: Insert, Entity: outbox})
 	}
-	return l.correct(ctx, row.Partition, string(record.Period), correction{spent: amend.Charge - row.Ints["Charge"]}, row, ops)
+	c := correction{spent: amend.Charge - row.Ints["Charge"]}
+	if c.spent > 0 { // it was charged at its hold
+		c.overruns = 1
+	}
+	return l.correct(ctx, row.Partition, string(record.Period), c, row, ops)
 }
 
 // splitBooksRow reads the name of an account, a lease or a write-off: its kind

@@ -26,7 +26,7 @@ type account struct {
 	Overruns  int64
 	Version   int64 // counts every change
 	Config    int64 // the version of the configuration that it knows of
-	Pressure  int64 // Unix ms until which idle shares are called back
+	Pressure  int64 // counts how often idle shares were called back
 }
 
 func (a *account) entity() Entity {

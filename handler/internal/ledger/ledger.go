@@ -52,6 +52,7 @@ const (
 	ListedMax      = 45         // listed intents that one transaction turns into records
 	sweepRoundsMax = 1000
 	clocksOff      = time.Hour // how far a process's clock may be off for an edit to reach the period that it uses
+	lateTasksMax   = 4
 	amendTriesMax  = 20
 
 	productTTL        = 5 * time.Second  // how long a product is used without being read again
@@ -72,6 +73,7 @@ const (
 	onceForgotten     = 7 * 24 * time.Hour
 	settleWaitMax     = 10 * time.Second // how long an answer is kept open for its settlement
 	reserveWaitMax    = 15 * time.Second
+	outageAfter       = validity        // so long without an answer of the store, and requests are refused at once
 	softWaitMax       = 2 * time.Second // the same for a soft product, which then goes on without
 )
 
@@ -134,10 +136,12 @@ type Ledger struct {
 	log     *slog.Logger
 	rt      Runtime
 
-	mu       sync.Mutex // never held while a book's is asked for
+	mu       sync.Mutex // asked for before a book's, never after it
 	books    map[accountKey]*book
 	keys     map[string]*cachedKey
-	adopted  map[string]map[mark]bool // of closed leases, by row: what the lake has
+	newest   map[string]*quota.Product // by id; at most ProductsMax
+	sweeps   sweepState
+	outbox   outboxState
 	counters counters
 	broken   sync.Map // by product: the assertion that failed
 
@@ -167,7 +171,7 @@ func New(store Store, options Options) *Ledger {
 	}
 	return &Ledger{
 		store: store, options: options, log: options.Log, rt: options.Runtime,
-		books: map[accountKey]*book{}, keys: map[string]*cachedKey{}, adopted: map[string]map[mark]bool{},
+		books: map[accountKey]*book{}, keys: map[string]*cachedKey{}, newest: map[string]*quota.Product{},
 	}
 }
 
@@ -196,6 +200,10 @@ type Hold struct {
 	held     *held
 	book     *book
 }
+
+// Unlisted tells whether the hold is in no row: the store was out of reach and
+// the product is soft.
+func (h *Hold) Unlisted() bool { return h.unlisted }
 
 // grant makes it a hold of an amount.
 func (h *Hold) grant(amount int64, r *Reservation) {
@@ -244,7 +252,7 @@ func (l *Ledger) Reserve(ctx context.Context, r Reservation) (*Hold, error) {
 	if r.Product.Enforcement == quota.EnforceSoft {
 		wait = softWaitMax
 	}
-	if err := b.ask(w); err != nil {
+	if b, err = l.ask(b, w); err != nil {
 		return nil, err
 	}
 	ctx, cancel := l.rt.Deadline(ctx, wait)
@@ -270,27 +278,57 @@ func (l *Ledger) Reserve(ctx context.Context, r Reservation) (*Hold, error) {
 	return l.withoutStore(&r, window, now, w.err)
 }
 
-// withoutStore lets a soft product go on.
+// withoutStore lets a soft product go on, unless it is stopped as far as is
+// known: its hold is in no row, and its record follows when the store is back.
 func (l *Ledger) withoutStore(r *Reservation, window quota.Window, now time.Time, err error) (*Hold, error) {
-	if r.Product.Enforcement != quota.EnforceSoft || errors.Is(err, errFinal) || errors.Is(err, ErrUnknownProduct) || errors.Is(err, context.Canceled) {
+	if r.Product.Enforcement != quota.EnforceSoft || errors.Is(err, errFinal) || errors.Is(err, ErrUnknownProduct) || errors.Is(err, ErrBusy) || errors.Is(err, context.Canceled) {
 		return nil, fmt.Errorf("reserve: %w", err)
 	}
+	stop, stopped := l.newestOf(r.Product).Stopped(now)
+	b := l.book(r.Product.ID, window)
+	b.mu.Lock()
+	waiting, view := len(b.charges)+len(b.unlooked), Account{Period: window.Name, Budget: r.Product.Budget}
+	if b.product0 != nil {
+		view = b.view()
+	}
+	b.mu.Unlock()
+	if stopped {
+		return nil, &Refusal{Reason: ReasonStopped, Stop: stop, Window: window}
+	}
+	if waiting >= QueueMax {
+		return nil, ErrBusy
+	}
+	l.counters.add("unlisted")
 	unlisted := l.newHold(r, window, now)
-	unlisted.unlisted = true
+	unlisted.unlisted, unlisted.Account = true, view
 	unlisted.grant(r.Max, r)
 	return unlisted, nil
 }
 
-// ask queues a request for a hold.
-func (b *book) ask(w *want) error {
-	b.mu.Lock()
+// ask queues a request for a hold. It returns the book that has it.
+func (l *Ledger) ask(b *book, w *want) (*book, error) {
+	b = l.lock(b)
 	defer b.mu.Unlock()
 	if len(b.wants) >= QueueMax {
-		return ErrBusy
+		return b, ErrBusy
 	}
+	w.asked = l.rt.Elapsed()
 	b.wants = append(b.wants, w)
 	b.kick()
-	return nil
+	return b, nil
+}
+
+// lock locks the book of an account: that one, or, if it was forgotten
+// meanwhile, the one that took its place.
+func (l *Ledger) lock(b *book) *book {
+	for {
+		b.mu.Lock()
+		if !b.gone {
+			return b
+		}
+		b.mu.Unlock()
+		b = l.book(b.product, b.window)
+	}
 }
 
 // newHold makes a hold with a record and an id of its own.
@@ -319,12 +357,16 @@ type Settlement struct {
 // then goes on in the background until it is done. It returns the account as it
 // was after the charge; nil if that is not known yet.
 func (l *Ledger) Settle(ctx context.Context, hold *Hold, s Settlement) (*Account, error) {
-	ctx, cancel := l.rt.Deadline(context.WithoutCancel(ctx), settleWaitMax)
+	wait := settleWaitMax
+	if hold.unlisted { // the store was away when it began
+		wait = softWaitMax
+	}
+	ctx, cancel := l.rt.Deadline(context.WithoutCancel(ctx), wait)
 	defer cancel()
 	if hold.unlisted {
-		c := &charge{record: s.Record, settles: &s, gate: l.rt.Gate()}
-		err := l.book(hold.Product.ID, hold.period).spend(ctx, c)
-		return c.account, err
+		c := &charge{record: s.Record, settles: &s, hold: hold.Amount, gate: l.rt.Gate()}
+		account, _, err := l.spend(ctx, l.book(hold.Product.ID, hold.period), c)
+		return account, err
 	}
 	e := &ending{held: hold.held, s: s, gate: l.rt.Gate()}
 	return hold.book.end(ctx, e)
@@ -347,15 +389,22 @@ func (b *book) end(ctx context.Context, e *ending) (*Account, error) {
 	return e.account, e.err
 }
 
-func (b *book) spend(ctx context.Context, c *charge) error {
-	b.mu.Lock()
-	b.charges = append(b.charges, c)
-	b.kick()
+// spend queues money already spent and waits until it is recorded. If ctx ends
+// first it goes on all the same; the error is ErrUnavailable then.
+func (l *Ledger) spend(ctx context.Context, b *book, c *charge) (account *Account, repeated bool, err error) {
+	b = l.lock(b)
+	if c.settles == nil && len(b.charges)+len(b.unlooked) >= QueueMax {
+		b.mu.Unlock()
+		return nil, false, ErrBusy
+	}
+	b.queue(c)
 	b.mu.Unlock()
 	if err := c.gate.Wait(ctx); err != nil {
-		return err
+		return nil, false, errors.Join(ErrUnavailable, err)
 	}
-	return c.err
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return c.account, c.repeated, c.err
 }
 
 // Void gives a hold back: its request was not forwarded. Like Settle it goes on
@@ -393,11 +442,34 @@ func (l *Ledger) Charge(ctx context.Context, p *quota.Product, record usage.Reco
 	record.Unit, record.Tags = usage.Text(p.Unit), p.Tags
 	ctx, cancel := l.rt.Deadline(context.WithoutCancel(ctx), settleWaitMax)
 	defer cancel()
-	c := &charge{record: record, once: once, gate: l.rt.Gate()}
-	if err := l.book(p.ID, window).spend(ctx, c); err != nil {
+	repeated, err := l.named(ctx, p.ID, once)
+	if repeated || errors.Is(err, ErrOtherBody) {
+		return false, err
+	}
+	// If the store does not answer now it is asked later: the money is spent.
+	c := &charge{record: record, once: once, looked: err == nil, gate: l.rt.Gate()}
+	_, repeated, err = l.spend(ctx, l.book(p.ID, window), c)
+	if err != nil {
 		return false, fmt.Errorf("charge: %w", err)
 	}
-	return !c.repeated, nil
+	return !repeated, nil
+}
+
+// named tells whether an effect with one of these names has happened.
+func (l *Ledger) named(ctx context.Context, product string, names []Once) (bool, error) {
+	for _, once := range names {
+		row, err := l.store.Get(ctx, product, once.row())
+		switch {
+		case errors.Is(err, ErrMissing):
+		case err != nil:
+			return false, err
+		case row.Texts["Body"] != once.Body:
+			return false, ErrOtherBody
+		default:
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (o Once) entity() Entity { return Entity{Row: o.row(), Texts: map[string]string{"Body": o.Body}} }

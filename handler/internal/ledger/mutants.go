@@ -7,6 +7,15 @@ type Mutant string
 // The mutants. Each is a line that was once forgotten, here or by somebody else.
 const (
 	UnknownIsFailed     Mutant = "unknown-is-failed"     // an error means that nothing happened
+	FreshKey            Mutant = "fresh-key"             // the same, and what ended is recorded under another id then
+	UnmovedIsDead       Mutant = "unmoved-is-dead"       // so does a read that shows the rows unmoved
+	LostIsFailed        Mutant = "lost-is-failed"        // so does a lease that is gone
+	BlockedIgnored      Mutant = "blocked-ignored"       // a row in the way is not looked for
+	SameNameTwice       Mutant = "same-name-twice"       // one name comes twice in one transaction
+	RowsUncounted       Mutant = "rows-uncounted"        // a transaction has as many rows as wait
+	CloseUnsent         Mutant = "close-unsent"          // a lease goes with records that the lake lacks
+	OpenWithoutAccount  Mutant = "open-without-account"  // a lease is opened without touching the account
+	EditWithoutName     Mutant = "edit-without-name"     // no row says that an edit was made
 	LeaseBeforeAccount  Mutant = "lease-before-account"  // the fate of a transaction is read in the wrong order
 	RequeueSameID       Mutant = "requeue-same-id"       // a request that may be listed is listed again under its id
 	StopUnseen          Mutant = "stop-unseen"           // the account is not read again
@@ -39,6 +48,11 @@ func (l *Ledger) mutated(rule Mutant) bool { return l.options.Mutant == rule }
 // on from what a read shows.
 func (b *book) naive(p *plan) error {
 	b.unpublish(p, false)
+	if b.ledger.mutated(FreshKey) {
+		for _, e := range p.ended {
+			e.s.Record.ID = b.ledger.options.NewID(b.ledger.rt.Now())
+		}
+	}
 	ctx, cancel := b.ledger.timeout()
 	defer cancel()
 	row, err := b.ledger.store.Get(ctx, b.product, leaseRow(b.window.Name, p.lease.ID))

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,61 +11,129 @@ import (
 	"github.com/costgate/costgate/handler/internal/usage"
 )
 
+const (
+	keyRetryAfter = time.Second      // after a failed read of a key, until it is read again
+	keyFailingFor = 10 * time.Second // after a failed read, how long a request that can do without does not wait for one
+)
+
 // cachedKey is what is known of a product key.
 type cachedKey struct {
-	product *quota.Product // nil: no product has it
+	found  *foundKey     // as it was last read; nil: it never was
+	read   time.Duration // when that read was sent
+	load   *keyLoad      // not nil while it is read
+	failed error         // of the last read; nil: it succeeded
+	tried  time.Duration // when that one failed
+}
+
+// foundKey is what the store says of a key. Without a product nobody has it.
+type foundKey struct {
+	product *quota.Product
 	key     quota.Key
-	read    time.Time
-	loading chan struct{} // not nil while somebody reads it again
+}
+
+// keyLoad is one read of a key, for all requests that wait for it.
+type keyLoad struct {
+	gate  Gate
+	began time.Duration
+	found *foundKey // once the gate is open
+	err   error
 }
 
 // ProductByKey finds the product that a key belongs to, at most 5 s old. The
 // key is looked up by its hash; only hashes are kept. It fails with
 // ErrUnknownKey, or ErrUnavailable if it is not known and cannot be read.
+//
+// While the store cannot be reached a product that was found before is used on,
+// for 10 minutes. That decides only who it is: what it may spend, and whether it
+// is stopped, the ledger reads for itself. In an outage the first requests of a
+// key wait 2 s for its read, those that have nothing to go on 3 s; the others
+// are answered at once.
 func (l *Ledger) ProductByKey(ctx context.Context, key string) (*quota.Product, quota.Key, error) {
 	hash := quota.HashKey(key)
-	for {
-		now := l.options.Now()
-		l.mu.Lock()
-		cached := l.keys[hash]
-		if cached != nil && cached.loading == nil && cached.usable(now) {
-			l.mu.Unlock()
-			return cached.answer()
-		}
-		if cached == nil || cached.loading == nil {
-			loading := make(chan struct{})
-			entry := &cachedKey{loading: loading}
-			if cached != nil {
-				entry.product, entry.key, entry.read = cached.product, cached.key, cached.read
-			}
-			l.makeRoom()
-			l.keys[hash] = entry
-			l.mu.Unlock()
-			return l.loadKey(ctx, hash, entry)
-		}
-		wait := cached.loading
+	now := l.rt.Elapsed()
+	l.mu.Lock()
+	c := l.keys[hash]
+	if c == nil {
+		l.makeRoom()
+		c = &cachedKey{}
+		l.keys[hash] = c
+	}
+	if c.fresh(now) {
+		found := c.found
 		l.mu.Unlock()
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return nil, quota.Key{}, ctx.Err()
-		}
+		return found.answer()
 	}
+	known, failed := c.stale(now), c.failed
+	resting := failed != nil && now-c.tried < keyRetryAfter
+	failing := failed != nil && now-c.tried < keyFailingFor
+	begin := c.load == nil && !resting
+	if begin {
+		c.load = &keyLoad{gate: l.rt.Gate(), began: now}
+	}
+	load := c.load
+	l.mu.Unlock()
+	if begin { // a task of its own: it outlives whoever asked, and others wait for it too
+		l.start(func() { l.loadKey(context.WithoutCancel(ctx), hash, c, load) })
+	}
+	switch {
+	case known != nil && failing:
+		return known.answer()
+	case load == nil:
+		return nil, quota.Key{}, failed
+	}
+	patience := txnTimeout
+	if known != nil {
+		patience = softWaitMax
+	}
+	return l.awaitKey(ctx, load, known, patience-(now-load.began))
 }
 
-func (c *cachedKey) usable(now time.Time) bool {
-	age := now.Sub(c.read)
-	if c.product == nil {
-		return age < unknownKeyTTL
+// awaitKey waits for a read of a key, and does with what is known if it fails or
+// takes too long.
+func (l *Ledger) awaitKey(ctx context.Context, load *keyLoad, known *foundKey, patience time.Duration) (*quota.Product, quota.Key, error) {
+	err := context.DeadlineExceeded
+	if patience > 0 {
+		wait, cancel := l.rt.Deadline(ctx, patience)
+		err = load.gate.Wait(wait)
+		cancel()
 	}
-	return age < productTTL
+	switch {
+	case err == nil && load.err == nil:
+		return load.found.answer()
+	case ctx.Err() != nil:
+		return nil, quota.Key{}, ctx.Err()
+	case known != nil:
+		return known.answer()
+	case err == nil:
+		return nil, quota.Key{}, load.err
+	}
+	return nil, quota.Key{}, fmt.Errorf("product key: %w", errors.Join(ErrUnavailable, err))
 }
 
-func (c *cachedKey) answer() (*quota.Product, quota.Key, error) {
-	if c.product == nil {
+func (c *cachedKey) fresh(now time.Duration) bool {
+	switch {
+	case c.found == nil:
+		return false
+	case c.found.product == nil:
+		return now-c.read < unknownKeyTTL
+	}
+	return now-c.read < productTTL
+}
+
+// stale is what may be used while the store cannot be reached, or nil. That a
+// key was unknown says nothing about now.
+func (c *cachedKey) stale(now time.Duration) *foundKey {
+	if c.found == nil || c.found.product == nil || now-c.read >= productStaleMax {
+		return nil
+	}
+	return c.found
+}
+
+func (f *foundKey) answer() (*quota.Product, quota.Key, error) {
+	if f.product == nil {
 		return nil, quota.Key{}, ErrUnknownKey
 	}
-	return c.product, c.key, nil
+	return f.product, f.key, nil
 }
 
 // makeRoom keeps the cache within KeysCachedMax. Which key goes is left to
@@ -76,59 +143,47 @@ func (l *Ledger) makeRoom() {
 		if len(l.keys) < KeysCachedMax {
 			return
 		}
-		if entry.loading == nil {
+		if entry.load == nil {
 			delete(l.keys, hash)
 		}
 	}
 }
 
-func (l *Ledger) loadKey(ctx context.Context, hash string, entry *cachedKey) (*quota.Product, quota.Key, error) {
-	product, key, err := l.readKey(context.WithoutCancel(ctx), hash)
-	now := l.options.Now()
-	fresh := &cachedKey{product: product, key: key, read: now}
-	if err != nil && !errors.Is(err, ErrUnknownKey) {
-		fresh = nil
-		if entry.product != nil && now.Sub(entry.read) < productStaleMax {
-			fresh = &cachedKey{product: entry.product, key: entry.key, read: entry.read}
-		}
-	}
+func (l *Ledger) loadKey(ctx context.Context, hash string, c *cachedKey, load *keyLoad) {
+	load.found, load.err = l.readKey(ctx, hash)
 	l.mu.Lock()
-	if l.keys[hash] == entry {
-		if fresh == nil {
-			delete(l.keys, hash)
-		} else {
-			l.keys[hash] = fresh
-		}
+	c.load = nil
+	if c.failed = load.err; load.err != nil {
+		c.tried = l.rt.Elapsed()
+	} else {
+		c.found, c.read = load.found, load.began
 	}
 	l.mu.Unlock()
-	close(entry.loading)
-	if fresh == nil {
-		return nil, quota.Key{}, err
-	}
-	return fresh.answer()
+	load.gate.Open()
 }
 
 // readKey follows the index to the product, whose own list of keys decides.
-func (l *Ledger) readKey(ctx context.Context, hash string) (*quota.Product, quota.Key, error) {
+func (l *Ledger) readKey(ctx context.Context, hash string) (*foundKey, error) {
 	ctx, cancel := l.rt.Deadline(ctx, 3*txnTimeout)
 	defer cancel()
+	nobody := &foundKey{}
 	index, err := l.store.Get(ctx, indexPartition, prefixKey+hash)
 	if errors.Is(err, ErrMissing) {
-		return nil, quota.Key{}, ErrUnknownKey
+		return nobody, nil
 	} else if err != nil {
-		return nil, quota.Key{}, err
+		return nil, err
 	}
 	product, _, err := l.readProduct(ctx, index.Texts["Product"])
 	if errors.Is(err, ErrUnknownProduct) {
-		return nil, quota.Key{}, ErrUnknownKey
+		return nobody, nil
 	} else if err != nil {
-		return nil, quota.Key{}, err
+		return nil, err
 	}
 	key, ok := product.KeyByHash(hash)
 	if !ok {
-		return nil, quota.Key{}, ErrUnknownKey
+		return nobody, nil
 	}
-	return product, key, nil
+	return &foundKey{product, key}, nil
 }
 
 func (l *Ledger) readProduct(ctx context.Context, id string) (*quota.Product, Entity, error) {
@@ -139,7 +194,31 @@ func (l *Ledger) readProduct(ctx context.Context, id string) (*quota.Product, En
 		return nil, row, err
 	}
 	product, err := productOf(row)
+	if err == nil {
+		l.learn(product)
+	}
 	return product, row, err
+}
+
+// learn keeps the newest of a product that this process has read, for when the
+// store does not answer.
+func (l *Ledger) learn(p *quota.Product) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if have := l.newest[p.ID]; have == nil || have.Version < p.Version {
+		copied := *p // an edit changes the one that was read
+		l.newest[p.ID] = &copied
+	}
+}
+
+// newestOf is that one, or p if it is newer.
+func (l *Ledger) newestOf(p *quota.Product) *quota.Product {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if have := l.newest[p.ID]; have != nil && have.Version > p.Version {
+		return have
+	}
+	return p
 }
 
 // forget drops what is cached of a product's keys.
@@ -164,11 +243,14 @@ func (l *Ledger) Find(ctx context.Context, keyOrID string) (*quota.Product, erro
 		product, _, err := l.readProduct(ctx, keyOrID)
 		return product, err
 	}
-	product, _, err := l.readKey(ctx, quota.HashKey(keyOrID))
-	if errors.Is(err, ErrUnknownKey) {
+	found, err := l.readKey(ctx, quota.HashKey(keyOrID))
+	if err != nil {
+		return nil, err
+	}
+	if found.product == nil {
 		return nil, ErrUnknownProduct
 	}
-	return product, err
+	return found.product, nil
 }
 
 // Products reads all products, in the order of their ids.
@@ -233,7 +315,7 @@ func (l *Ledger) productIDFor(ctx context.Context, keyHash string) (string, erro
 	if _, has := product.KeyByHash(keyHash); has {
 		return id, nil
 	}
-	return quota.ProductPrefix + digest("product", rand.Text())[:24], nil
+	return quota.ProductPrefix + digest("product", randomName(l.rt))[:24], nil
 }
 
 // Create makes a product with one key. build gets the product's id, and may be

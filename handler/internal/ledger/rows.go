@@ -139,6 +139,11 @@ func recordEntities(r *usage.Record) (row, outbox Entity, err error) {
 		return row, outbox, err
 	}
 	doc, err := json.Marshal(r)
+	if err == nil && len(doc) > TextUnitsMax && utf16Units(string(doc)) > TextUnitsMax { // the money counts; the rest is by the way
+		shorter := *r
+		shorter.Tags, shorter.User, shorter.RequestID = nil, "", ""
+		doc, err = json.Marshal(&shorter)
+	}
 	if err != nil {
 		return row, outbox, err
 	}

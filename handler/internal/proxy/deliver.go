@@ -65,7 +65,7 @@ func (x *exchange) deliverError(ctx context.Context, w http.ResponseWriter) {
 	x.costHeaders(w)
 	w.WriteHeader(x.upstream.StatusCode)
 	_, _ = w.Write(body)
-	if err == nil {
+	if err == nil && !x.gone {
 		copyFlushing(w, x.upstream.Body) // what is behind errorBytesMax
 	}
 }
@@ -166,7 +166,9 @@ func (x *exchange) deliverLarge(ctx context.Context, w http.ResponseWriter, head
 	record := x.record()
 	x.broken(ctx, &record)
 	x.settle(ctx, record)
-	panic(http.ErrAbortHandler) // the client must not take the part for the whole
+	if !x.gone {
+		panic(http.ErrAbortHandler) // the client must not take the part for the whole
+	}
 }
 
 // write sends bytes to the client, if it is still there.

@@ -65,6 +65,19 @@ func unavailable() *failure {
 	}
 }
 
+// answerDropped answers a request that was forwarded, and is charged, but whose
+// answer may not be shown. Clients that know how are told not to try again by
+// themselves: it would cost again. The connection is closed because what it
+// belongs to is not over.
+func answerDropped() *failure {
+	return &failure{
+		status: http.StatusServiceUnavailable, kind: "server_error", code: "answer_dropped",
+		message: "The request was sent, but its hold could not be made durable in the ledger, so the answer was dropped. " +
+			"It is charged at what it cost (x-costgate-request-id names its record); sending it again costs again.",
+		header: [][2]string{{"Retry-After", "2"}, {"x-should-retry", "false"}, {"Connection", "close"}},
+	}
+}
+
 func upstreamLost(message string) *failure {
 	return &failure{status: http.StatusBadGateway, kind: "server_error", code: "upstream_error", message: message}
 }

@@ -88,11 +88,15 @@ func (h *Handler) metered(w http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	defer x.upstream.Body.Close()
-	if err := x.hold.Durable(ctx); err != nil {
-		x.notDurable(ctx, err).write(w)
+	if err := x.durable(ctx); err == nil {
+		x.deliver(ctx, w)
 		return
 	}
-	x.deliver(ctx, w)
+	if stop() { // the client may leave now: it has nothing to wait for
+		timer := time.AfterFunc(DrainMax, cancel)
+		defer timer.Stop()
+	}
+	x.drop(ctx, w)
 }
 
 // clientLeft cancels the upstream request at once, or later.
@@ -187,15 +191,46 @@ func (x *exchange) notAnswered(ctx context.Context, r *http.Request, err error) 
 	return upstreamLost("The connection to Azure OpenAI broke before it answered. Try again.")
 }
 
-// notDurable ends an exchange whose hold could not be made durable while the
-// request ran: the client gets nothing that the books might lose.
-func (x *exchange) notDurable(ctx context.Context, err error) *failure {
-	x.handler.options.Log.Warn("hold was not made durable; the answer is dropped", "product_id", x.product.ID, "error", err)
-	record := x.record()
-	x.estimateHold(&record, usage.OutcomeUpstreamError)
-	x.settle(ctx, record)
-	return unavailable()
+// durable waits until the answer's first byte may be shown. A soft product's is
+// shown all the same: its books catch up.
+func (x *exchange) durable(ctx context.Context) error {
+	soft := x.product.Enforcement == quota.EnforceSoft
+	if soft {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, softDurableMax)
+		defer cancel()
+	}
+	err := x.hold.Durable(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case soft:
+		x.handler.options.Log.Warn("hold is not durable; the product is soft and gets its answer", "product_id", x.product.ID, "error", err)
+		return nil
+	}
+	x.handler.options.Log.Warn("hold was not made durable; the answer is dropped",
+		"product_id", x.product.ID, "record", x.hold.Record.ID, "error", err)
+	return err
 }
+
+// drop ends an exchange whose hold could not be made durable while the request
+// ran: the client gets nothing that the books might lose. But upstream bills the
+// answer, so it is read to its end and settled, as for a client that left.
+func (x *exchange) drop(ctx context.Context, w http.ResponseWriter) {
+	x.gone = true
+	answerDropped().write(w)
+	if flusher, ok := w.(http.Flusher); ok {
+		flusher.Flush()
+	}
+	x.deliver(ctx, nowhere{})
+}
+
+// nowhere is a ResponseWriter for an answer that nobody gets.
+type nowhere http.Header
+
+func (n nowhere) Header() http.Header         { return http.Header(n) }
+func (n nowhere) Write(p []byte) (int, error) { return len(p), nil }
+func (n nowhere) WriteHeader(int)             {}
 
 // ErrNotSent is what an Upstream wraps when a request never left, for example
 // because there was no credential.

@@ -140,7 +140,7 @@ func (x *exchange) promptBound(ctx context.Context) (int64, *failure) {
 		x.asked.needsContext = true
 	}
 	if id := x.asked.previous; id != "" {
-		earlier, owned, err := x.handler.options.Ledger.StoredResponse(ctx, x.product.ID, id)
+		earlier, owned, err := x.handler.storedResponse(ctx, x.product, id)
 		switch {
 		case err != nil:
 			x.handler.options.Log.Error("owner of a stored response could not be looked up", "error", err)
@@ -184,6 +184,8 @@ func (x *exchange) nearLimit(ctx context.Context, prompt int64) bool {
 	}
 	available, known := x.handler.options.Ledger.Headroom(x.product)
 	if !known {
+		ctx, cancel := context.WithTimeout(ctx, lookupMax)
+		defer cancel()
 		account, err := x.handler.options.Ledger.Balance(ctx, x.product)
 		if err != nil {
 			return false // the reserve will tell

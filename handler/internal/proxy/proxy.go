@@ -67,6 +67,8 @@ type Handler struct {
 // Limits of an answer.
 const (
 	DrainMax          = 5 * time.Minute // reading an answer whose client is gone
+	lookupMax         = 3 * time.Second // reading what the ledger does not have at hand
+	softDurableMax    = 2 * time.Second // holding back the first byte of a soft product
 	AnswerBufferMax   = 1 << 20         // a JSON answer up to this size is settled before its headers are sent
 	CountBytesMax     = 4 << 20         // a body up to this size is tokenized; a larger one is bounded by its bytes
 	EventBytesMax     = 1 << 20         // one event of a stream that is looked into
@@ -206,7 +208,7 @@ func (h *Handler) free(w http.ResponseWriter, r *http.Request) {
 
 // stored forwards a request about a stored response to its owner only.
 func (h *Handler) stored(w http.ResponseWriter, r *http.Request, p *quota.Product, responseID string) {
-	_, owned, err := h.options.Ledger.StoredResponse(r.Context(), p.ID, responseID)
+	_, owned, err := h.storedResponse(r.Context(), p, responseID)
 	switch {
 	case err != nil:
 		h.options.Log.Error("owner of a stored response could not be looked up", "error", err)
@@ -216,6 +218,12 @@ func (h *Handler) stored(w http.ResponseWriter, r *http.Request, p *quota.Produc
 	default:
 		h.free(w, r)
 	}
+}
+
+func (h *Handler) storedResponse(ctx context.Context, p *quota.Product, responseID string) (tokens int64, owned bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupMax)
+	defer cancel()
+	return h.options.Ledger.StoredResponse(ctx, p.ID, responseID)
 }
 
 func noSuchResponse(status int, param string) *failure {

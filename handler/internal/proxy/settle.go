@@ -139,7 +139,8 @@ func (x *exchange) interrupted(ctx context.Context, r *usage.Record) {
 			outcome = usage.OutcomeTimeout
 		}
 	}
-	if x.hidden() {
+	unheard := ctx.Err() != nil && x.firstByte.IsZero() // we left before we knew what the model did
+	if x.hidden() || unheard {
 		x.estimateHold(r, outcome)
 		return
 	}

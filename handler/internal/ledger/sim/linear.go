@@ -21,64 +21,89 @@ var spent = porcupine.Model{
 	},
 }
 
-const linearWait = 3 * time.Second // of the machine, for one history
+const linearWait = 20 * time.Second // of the machine, for one history; it takes some milliseconds
+
+// history is what callers did to one period, and when.
+type history []porcupine.Operation
+
+func (h *history) add(input, output any, call, returns time.Duration) {
+	end := int64(math.MaxInt64)
+	if returns < never {
+		end = int64(returns)
+	}
+	*h = append(*h, porcupine.Operation{ClientId: len(*h), Input: input, Output: output, Call: int64(call), Return: end})
+}
 
 // linearizable looks for an order of all charges and reads that explains what
-// was read, by what the callers were told and when.
+// was read, by what the callers were told and when. What nobody was told has
+// happened by the time that the table had it.
 func (o *oracle) linearizable(rows map[string]usage.Record) {
 	r := o.run
-	periods := map[string][]porcupine.Operation{}
-	add := func(period string, input, output any, call, returns time.Duration) {
-		end := int64(math.MaxInt64)
-		if returns < never {
-			end = int64(returns)
+	periods := map[string]*history{}
+	in := func(period string) *history {
+		if periods[period] == nil {
+			periods[period] = new(history)
 		}
-		periods[period] = append(periods[period], porcupine.Operation{ClientId: len(periods[period]), Input: input, Output: output, Call: int64(call), Return: end})
+		return periods[period]
 	}
 	for _, g := range r.reads {
-		add(g.period, nil, g.spent, g.call, g.returns)
+		in(g.period).add(nil, g.spent, g.call, g.returns)
 	}
-	seen := map[string]bool{}
-	charge := func(id, period string, final int64) {
-		seen[id] = true
-		q := o.requests[id]
-		from, since, until := time.Duration(0), time.Duration(0), never
-		if q != nil {
-			from, since, until = q.asked, q.settled, q.returns
-		}
-		hold, swept := o.swept[id]
-		switch {
-		case swept && hold != final: // corrected: two charges
-			add(period, hold, nil, from, until)
-			add(period, final-hold, nil, since, until)
-		case swept:
-			add(period, hold, nil, from, until)
-		case final != 0:
-			add(period, final, nil, since, until)
+	names := sorted(rows)
+	for id := range o.swept {
+		if _, ok := rows[id]; !ok {
+			names = append(names, id) // given back before it was a record
 		}
 	}
-	for id, record := range rows {
-		switch record.Kind {
-		case usage.KindRequest:
-			charge(id, string(record.Period), record.Charge.N)
-		case usage.KindUpdate:
-			k := r.keyed[string(record.UpstreamRequestID)]
-			add(string(record.Period), k.cost, nil, k.call, k.returns)
+	keyed := map[string]*keyedCharge{}
+	for _, k := range o.keyed {
+		keyed[k.name] = k
+	}
+	for _, id := range names {
+		switch record, ok := rows[id]; {
+		case !ok:
+			o.charged(in(o.swept[id].period), id, 0)
+		case record.Kind == usage.KindRequest:
+			o.charged(in(string(record.Period)), id, record.Charge.N)
+		case record.Kind == usage.KindUpdate:
+			k := keyed[string(record.UpstreamRequestID)]
+			in(string(record.Period)).add(k.cost, nil, max(k.call, o.settledAt[id]-longest), min(k.returns, o.settledAt[id]))
 		}
 	}
-	for id := range o.swept { // given back before it was a record
-		if !seen[id] {
-			return // its period is not known: this history is not judged
-		}
-	}
-	for name, history := range periods {
+	for _, name := range sorted(periods) {
 		r.count("histories")
-		switch porcupine.CheckOperationsTimeout(spent, history, linearWait) {
+		switch porcupine.CheckOperationsTimeout(spent, *periods[name], linearWait) {
 		case porcupine.Illegal:
-			r.violate("LINEAR", "no order explains the %d operations of %s", len(history), name)
+			r.violate("LINEAR", "no order explains the %d operations of %s", len(*periods[name]), name)
 		case porcupine.Unknown:
 			r.count("histories not decided")
 		case porcupine.Ok:
+		}
+	}
+}
+
+// longest is for how long before the table had it a charge may have happened: a
+// bound that keeps the number of charges at the same time small.
+const longest = 2 * time.Second
+
+// charged adds what a request did to its period: at the most a charge of its
+// hold, by a reclaim, and a correction.
+func (o *oracle) charged(h *history, id string, final int64) {
+	since, until := time.Duration(0), never
+	if q := o.requests[id]; q != nil && q.settled < never {
+		since, until = q.settled, q.returns
+	}
+	if at, ok := o.settledAt[id]; ok {
+		since, until = max(since, at-longest), min(until, at)
+	}
+	s := o.swept[id]
+	switch {
+	case s == nil && final != 0:
+		h.add(final, nil, since, until)
+	case s != nil:
+		h.add(s.hold, nil, s.at, s.at)
+		if s.hold != final {
+			h.add(final-s.hold, nil, max(since, s.at), until)
 		}
 	}
 }

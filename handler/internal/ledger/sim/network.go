@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/costgate/costgate/handler/internal/ledger"
@@ -18,7 +19,6 @@ type server struct {
 	partitions map[string]*partition
 	etag       int64
 	offset     time.Duration // of the Date of its answers
-	down       time.Duration // until then it answers nothing
 	committed  func(partition string, ops []ledger.Op, before []ledger.Entity)
 	applied    int
 	rejected   int
@@ -76,6 +76,7 @@ func (s *server) apply(partition string, ops []ledger.Op) ([]string, error) {
 		}
 		if err != nil {
 			s.rejected++
+			s.world.digest("rejected", partition, op.Entity.Row)
 			return nil, &ledger.OpError{Index: i, Err: err}
 		}
 	}
@@ -84,6 +85,7 @@ func (s *server) apply(partition string, ops []ledger.Op) ([]string, error) {
 	for i, op := range ops {
 		name := op.Entity.Row
 		before[i] = p.rows[name]
+		s.world.digest(partition, name)
 		at, found := slices.BinarySearch(p.names, name)
 		if op.Kind == ledger.Delete {
 			delete(p.rows, name)
@@ -108,8 +110,10 @@ type client struct {
 	server  *server
 	process *process
 	faults  *faults
-	disturb func(p *process) // may kill or freeze it, when it has just sent a write
-	local   bool             // the store is the process's own disk: nothing happens after its death
+	disturb func(p *process)                                    // may kill or freeze it, when it has just sent a write
+	saw     func(p *process, partition string, e ledger.Entity) // a row that it has just read
+	count   func(what string)
+	local   bool // the store is the process's own disk: nothing happens after its death
 }
 
 // faults are what goes wrong on the way, in percent.
@@ -136,7 +140,7 @@ func (c *client) call(ctx context.Context, write bool, do func()) error {
 	answer := func() {
 		if !w.chance(f.loseAnswer) {
 			w.after(way(), func() {
-				if !t.ended && t.parks == parks {
+				if !t.ended && t.parks == parks && c.process.cut <= w.now {
 					answered = true
 					w.run(t, parks)
 				}
@@ -145,13 +149,15 @@ func (c *client) call(ctx context.Context, write bool, do func()) error {
 	}
 	arrive := func(then func()) func() {
 		return func() {
-			if c.server.down > w.now || (c.local && c.process.dead) {
+			if w.down > w.now || (c.local && c.process.dead) {
 				return
 			}
 			then()
 		}
 	}
 	switch {
+	case c.process.cut > w.now:
+		c.count("cut off")
 	case w.chance(f.loseRequest):
 	case write && w.chance(f.late):
 		longest := 12 * f.timeout
@@ -185,6 +191,9 @@ func (c *client) Get(ctx context.Context, partition, row string) (e ledger.Entit
 	if err := c.call(ctx, false, func() { got, gotErr = c.server.get(partition, row) }); err != nil {
 		return e, err
 	}
+	if gotErr == nil {
+		c.saw(c.process, partition, got)
+	}
 	return got, gotErr
 }
 
@@ -205,8 +214,90 @@ func (c *client) Apply(ctx context.Context, partition string, ops []ledger.Op) (
 	}
 	var etags []string
 	var gotErr error
-	if err := c.call(ctx, true, func() { etags, gotErr = c.server.apply(partition, ops) }); err != nil {
+	m := &message{client: c, partition: partition, ops: ops}
+	m.trace("sends", nil)
+	if err := c.call(ctx, true, func() {
+		etags, gotErr = c.server.apply(partition, ops)
+		m.arrived(gotErr)
+	}); err != nil {
+		m.givenUp()
 		return nil, err
 	}
+	m.trace("is told", gotErr)
 	return etags, gotErr
+}
+
+// message is a write on its way, of which the coverage takes note.
+type message struct {
+	client    *client
+	partition string
+	ops       []ledger.Op
+	committed bool
+	unknown   bool // its sender has given up
+}
+
+func (m *message) trace(what string, err error) {
+	w := m.client.process.world
+	if !w.tracing {
+		return
+	}
+	var rows []string
+	for _, op := range m.ops {
+		row := op.Entity.Row
+		if i := strings.LastIndexByte(row, '.'); i > 0 && len(row) > 20 {
+			row = row[:2] + "~" + row[len(row)-6:]
+		}
+		rows = append(rows, [...]string{"", "+", "=", "-"}[op.Kind]+row)
+	}
+	w.trace("%s %s %v %v", m.client.process.name, what, rows, err)
+}
+
+func (m *message) arrived(err error) {
+	m.trace("is heard", err)
+	m.committed = m.committed || err == nil
+	if err != nil {
+		m.lostRace(err)
+	}
+	if !m.unknown {
+		return
+	}
+	if err == nil {
+		m.client.count("late execution that committed")
+		return
+	}
+	for _, op := range m.ops {
+		if op.Kind == ledger.Replace && strings.Contains(op.Entity.Row, ".L.") {
+			if have, ok := m.client.server.part(m.partition).rows[op.Entity.Row]; !ok || have.Ints["Closed"] != 0 {
+				m.client.count("late execution after a reclaim")
+			}
+		}
+	}
+}
+
+// lostRace: somebody else began the period.
+func (m *message) lostRace(err error) {
+	for i, op := range m.ops {
+		at, ok := err.(*ledger.OpError) //nolint:errorlint // it was not wrapped
+		if ok && at.Index == i && op.Kind == ledger.Insert && isAccount(op.Entity.Row) {
+			m.client.count("period-open race")
+		}
+	}
+}
+
+func (m *message) givenUp() {
+	m.trace("gives up", nil)
+	m.unknown = true
+	if m.committed {
+		m.client.count("unknown that committed")
+	}
+	account := slices.ContainsFunc(m.ops, func(op ledger.Op) bool { return isAccount(op.Entity.Row) })
+	for _, op := range m.ops {
+		switch {
+		case !strings.Contains(op.Entity.Row, ".L."):
+		case op.Kind == ledger.Insert:
+			m.client.count("opening of unknown fate")
+		case op.Kind == ledger.Delete && account:
+			m.client.count("closing of unknown fate")
+		}
+	}
 }

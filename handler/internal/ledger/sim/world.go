@@ -7,7 +7,6 @@ package sim
 import (
 	"container/heap"
 	"context"
-	"fmt"
 	"iter"
 	"math/rand/v2"
 	"time"
@@ -24,7 +23,10 @@ type world struct {
 	random  *rand.Rand
 	current *task
 	trace   func(format string, args ...any)
+	tracing bool
 	steps   int
+	down    time.Duration // until then the store answers nothing
+	hash    uint64        // of what happened in the store
 }
 
 type event struct {
@@ -53,6 +55,18 @@ func (w *world) after(d time.Duration, do func()) {
 	heap.Push(&w.events, event{w.now + max(0, d), w.seq, do})
 }
 
+// digest takes note of something in the digest of all that happened.
+func (w *world) digest(texts ...string) {
+	const prime = 1099511628211 // FNV-1a
+	for _, text := range texts {
+		for i := range len(text) {
+			w.hash = (w.hash ^ uint64(text[i])) * prime
+		}
+		w.hash *= prime
+	}
+	w.hash = (w.hash ^ uint64(w.now)) * prime
+}
+
 // until runs what happens before a moment.
 func (w *world) until(end time.Duration) {
 	for len(w.events) > 0 && w.events[0].at <= end {
@@ -79,6 +93,7 @@ type task struct {
 	yield   func(struct{}) bool
 	parks   int // counts its waits: an event for an earlier one is void
 	ended   bool
+	edits   bool // what it reads, it reads for an edit: no request is refused for it
 }
 
 type killed struct{}
@@ -138,11 +153,15 @@ type process struct {
 	ready  bool
 	frozen time.Duration // until then it does nothing
 	thawed time.Duration // when it last went on
+	cut    time.Duration // until then the store cannot be reached from it
 	offset time.Duration // of its wall clock
 	drift  float64       // of its clocks, to 1
 	ledger *ledger.Ledger
 	born   time.Duration
 	died   time.Duration
+	leaves time.Duration // when it was told to drain; never
+	left   bool          // it did so to the end
+	known  map[*product]*knowledge
 }
 
 // kill ends a process like SIGKILL: what it has sent is still on its way.
@@ -252,5 +271,3 @@ func (g *gate) Wait(ctx context.Context) error {
 	}
 	return context.DeadlineExceeded
 }
-
-func (w *world) String() string { return fmt.Sprintf("%v", w.now) }

@@ -1,0 +1,533 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Limits of the outbox.
+const (
+	lookEntriesMax = 1000             // that one call of Unsent returns
+	lookMax        = 20 * time.Second // of one call of Unsent
+	lookProductMax = 10 * time.Second // of it, for one product
+	offersMax      = 20_000           // entries of which is known when they were returned
+	offerBytesMax  = 8 << 20          // of records that are kept to be returned a second time
+	adoptedMax     = 50_000           // acknowledged records of closed leases that are remembered
+)
+
+// OutboxEntry is a record that the lake has not acknowledged, and its outbox row.
+type OutboxEntry struct {
+	Product, Row string
+	Record       []byte // JSON
+}
+
+type entryName struct{ product, row string }
+
+// outboxState is what this process knows of the outbox besides what the store
+// has. All of it may be forgotten: a record is read, or sent, once more then.
+type outboxState struct {
+	mu    sync.Mutex // never held while waiting
+	looks int64      // calls of Unsent
+	next  string     // the product that the next look begins with
+	fresh []string   // products in which the last look found something for the first time
+
+	offers map[entryName]*offer
+	bytes  int // of the records in offers
+
+	adopted map[entryName]*adoptedLease
+	marks   int   // in adopted
+	touches int64 // counts the changes of adopted
+}
+
+// offer is when an entry was returned. The reader of the outbox passes over what
+// another process may have just sent, until two looks in a row have shown it. So
+// an entry is returned by two of them, and then not for resendAfter.
+type offer struct {
+	look   int64
+	at     time.Duration
+	twice  bool
+	record []byte // for the second time; nil: read it again
+}
+
+// adoptedLease is what the lake has of a closed lease of a process that is gone.
+type adoptedLease struct {
+	marks   map[mark]bool
+	touched int64
+}
+
+// look is one call of Unsent.
+type look struct {
+	ledger  *Ledger
+	number  int64
+	limit   int
+	entries []OutboxEntry
+	seen    map[string]bool // products
+	fresh   []string        // products with entries that are returned for the first time
+	read    int             // products that could be read
+	failed  []error
+}
+
+// Unsent returns records that the lake has not acknowledged, at most limit and
+// at most 1,000 of them: those of closed leases, those with an outbox row, and
+// those of this process that were offered more than 10 s ago. Other processes
+// send their own.
+//
+// It goes over as many products as it can in 20 s, and the next call goes on
+// where it stopped. What two calls have returned, one after the other, it leaves
+// out for 10 s, and does not read: its reader has it. It fails only if nothing
+// could be read; a product or a row that cannot be read is logged, and passed
+// over.
+func (l *Ledger) Unsent(ctx context.Context, limit int) ([]OutboxEntry, error) {
+	ctx, cancel := l.rt.Deadline(ctx, lookMax)
+	defer cancel()
+	k := &look{ledger: l, limit: min(limit, lookEntriesMax), seen: map[string]bool{}}
+	number, again, next := l.outbox.begin(l.rt.Elapsed())
+	k.number = number
+	k.own(ctx)
+	ids, err := l.productIDs(ctx)
+	if err != nil {
+		k.failed = noted(k.failed, fmt.Errorf("read products: %w", err))
+	}
+	for _, id := range again {
+		k.product(ctx, id)
+	}
+	l.outbox.end(k.fresh, k.round(ctx, ids, next))
+	failed := errors.Join(k.failed...)
+	if failed != nil && k.read == 0 && len(k.entries) == 0 {
+		return nil, failed
+	}
+	if failed != nil {
+		l.log.Warn("a part of the outbox could not be read", "error", failed)
+	}
+	return k.entries, nil
+}
+
+// round looks at the products from next on, and returns where to go on.
+func (k *look) round(ctx context.Context, ids []string, next string) string {
+	if len(ids) == 0 {
+		return next
+	}
+	from := sort.SearchStrings(ids, next)
+	if next == "" {
+		from = int(k.ledger.rt.Random(int64(len(ids)))) // each process somewhere else
+	}
+	for i := range ids {
+		id := ids[(from+i)%len(ids)]
+		if k.full() || ctx.Err() != nil {
+			return id
+		}
+		began := k.ledger.rt.Elapsed()
+		if whole := k.product(ctx, id); !whole && ctx.Err() != nil && k.ledger.rt.Elapsed()-began < lookProductMax {
+			return id // it did not have its time: the next look begins with it
+		}
+	}
+	return ids[from%len(ids)]
+}
+
+func (k *look) full() bool { return len(k.entries) >= k.limit }
+
+// product looks at the rows of a product, once. It returns false if it did not
+// see all of them.
+func (k *look) product(ctx context.Context, id string) bool {
+	if k.seen[id] {
+		return true
+	}
+	if k.full() || ctx.Err() != nil {
+		return false
+	}
+	k.seen[id] = true
+	ctx, cancel := k.ledger.rt.Deadline(ctx, lookProductMax)
+	defer cancel()
+	leases := map[string]bool{}
+	for from := prefixOutbox; from != ""; { // between the outbox and the books there are no other rows
+		page, err := k.ledger.store.Range(ctx, id, from, after(prefixAccount), PageMax)
+		if err != nil {
+			k.failed = noted(k.failed, fmt.Errorf("outbox of %s: %w", id, err))
+			return false
+		}
+		for _, e := range page.Entities {
+			if k.full() || ctx.Err() != nil {
+				return false
+			}
+			if kind, _, _ := splitBooksRow(e.Row); kind == "L" {
+				leases[e.Row] = true
+				k.lease(ctx, id, e)
+			} else if strings.HasPrefix(e.Row, prefixOutbox) {
+				k.offer(ctx, id, e.Row, e.Texts["Usage"])
+			}
+		}
+		from = page.Next
+	}
+	if ctx.Err() != nil { // of the last rows too
+		return false
+	}
+	k.read++
+	k.ledger.outbox.keepAdopted(id, leases)
+	return true
+}
+
+// lease returns what a closed lease has to tell.
+func (k *look) lease(ctx context.Context, product string, e Entity) {
+	if e.Ints["Closed"] == 0 {
+		return
+	}
+	lease, err := leaseHead(e)
+	if err != nil {
+		k.complain(entryName{product, e.Row}, err)
+		return
+	}
+	_, period, _ := splitBooksRow(e.Row)
+	have, missing := k.ledger.outbox.have(entryName{product, e.Row}), 0
+	for _, m := range lease.Unsent {
+		if have[m] {
+			continue
+		}
+		if missing++; !k.full() {
+			k.offerMark(ctx, product, markRow(period, lease.ID, m), m)
+		}
+	}
+	if missing == 0 && len(lease.Unsent) > 0 { // all was sent: only the row is left
+		if err := k.ledger.ackClosed(ctx, product, e.Row, nil); err != nil {
+			k.failed = noted(k.failed, fmt.Errorf("lease %s/%s: %w", product, e.Row, err))
+		}
+	}
+}
+
+// own finds what was offered by this process and is not acknowledged: the
+// relay's queue was full.
+func (k *look) own(ctx context.Context) {
+	for _, b := range k.ledger.inOrder() {
+		b.mu.Lock()
+		var marks []mark
+		lease := ""
+		if b.lease != nil {
+			lease = b.lease.ID
+			for _, m := range b.lease.Unsent {
+				if at, offered := b.offered[m]; offered && k.ledger.rt.Elapsed()-at > resendAfter {
+					marks = append(marks, m)
+				}
+			}
+		}
+		b.mu.Unlock()
+		for _, m := range marks {
+			if k.full() || ctx.Err() != nil {
+				return
+			}
+			k.offerMark(ctx, b.product, markRow(b.window.Name, lease, m), m)
+		}
+	}
+}
+
+func (k *look) offerMark(ctx context.Context, product, row string, m mark) {
+	name, err := usageRow(m.ID)
+	if err != nil {
+		k.complain(entryName{product, row}, err)
+		return
+	}
+	k.offer(ctx, product, row, name)
+}
+
+// offer returns an entry, if it is due.
+func (k *look) offer(ctx context.Context, product, row, usageRow string) {
+	name, now := entryName{product, row}, k.ledger.rt.Elapsed()
+	record, due := k.ledger.outbox.due(name, k.number, now)
+	if !due {
+		return
+	}
+	if record == nil {
+		e, err := k.ledger.store.Get(ctx, product, usageRow)
+		if errors.Is(err, ErrMissing) { // a defect; it must not keep the others from the lake
+			k.complain(name, err)
+			return
+		} else if err != nil {
+			k.failed = noted(k.failed, fmt.Errorf("record of outbox entry %s/%s: %w", product, row, err))
+			return
+		}
+		record = []byte(e.Texts["Doc"])
+	}
+	k.entries = append(k.entries, OutboxEntry{Product: product, Row: row, Record: record})
+	first := k.ledger.outbox.returned(name, offer{look: k.number, at: now, record: record})
+	if first && (len(k.fresh) == 0 || k.fresh[len(k.fresh)-1] != product) {
+		k.fresh = append(k.fresh, product)
+	}
+}
+
+// complain logs an entry that cannot be returned, now and then.
+func (k *look) complain(name entryName, err error) {
+	now := k.ledger.rt.Elapsed()
+	if _, due := k.ledger.outbox.due(name, k.number, now); due {
+		k.ledger.log.Error("BUG: an outbox entry without a record", "product_id", name.product, "row", name.row, "error", err)
+		k.ledger.outbox.returned(name, offer{look: k.number, at: now, twice: true})
+	}
+}
+
+// begin is the begin of a look. It forgets the offers that are old enough to be
+// made again.
+func (s *outboxState) begin(now time.Duration) (number int64, again []string, next string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, o := range s.offers {
+		if now-o.at > resendAfter {
+			s.drop(name)
+		}
+	}
+	s.looks++
+	again, s.fresh = s.fresh, nil
+	return s.looks, again, s.next
+}
+
+func (s *outboxState) end(fresh []string, next string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fresh, s.next = fresh, next
+}
+
+// due tells whether an entry is to be returned, and has its record if that is
+// still known.
+func (s *outboxState) due(name entryName, number int64, now time.Duration) (record []byte, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.offers[name]
+	if o == nil {
+		return nil, true
+	}
+	return o.record, o.look != number && (!o.twice || now-o.at > resendAfter)
+}
+
+// returned remembers that an entry was returned, as far as there is room. It
+// tells whether that has to be done again by the next look.
+func (s *outboxState) returned(name entryName, fresh offer) (first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.offers[name]
+	fresh.twice = fresh.twice || before != nil && !before.twice && before.look == fresh.look-1
+	s.drop(name)
+	if len(s.offers) >= offersMax {
+		return false
+	}
+	if fresh.twice || s.bytes+len(fresh.record) > offerBytesMax {
+		fresh.record = nil
+	}
+	if s.offers == nil {
+		s.offers = map[entryName]*offer{}
+	}
+	s.offers[name], s.bytes = &fresh, s.bytes+len(fresh.record)
+	return !fresh.twice
+}
+
+// drop forgets an offer. s.mu is held.
+func (s *outboxState) drop(name entryName) {
+	if o := s.offers[name]; o != nil {
+		s.bytes -= len(o.record)
+		delete(s.offers, name)
+	}
+}
+
+// Acknowledge forgets records that the lake has. Those that an own lease lists
+// leave it with its next transaction; a closed lease goes when all are gone. What
+// is gone already is no error. After an error the same entries may be
+// acknowledged again; it keeps none of the others from being forgotten.
+func (l *Ledger) Acknowledge(ctx context.Context, entries []OutboxEntry) error {
+	rows, leases := map[string][]Op{}, map[entryName][]mark{}
+	for _, e := range entries {
+		l.outbox.settled(entryName{e.Product, e.Row})
+		row, name, listed := strings.Cut(e.Row, " ")
+		if !listed {
+			rows[e.Product] = append(rows[e.Product], Op{Kind: Delete, Entity: Entity{Row: e.Row, ETag: AnyETag}})
+			continue
+		}
+		m, err := markOf(name)
+		if err != nil {
+			l.log.Error("BUG: an outbox entry that never was", "product_id", e.Product, "row", e.Row, "error", err)
+			continue
+		}
+		if !l.ackOwn(e.Product, row, m) {
+			leases[entryName{e.Product, row}] = append(leases[entryName{e.Product, row}], m)
+		}
+	}
+	var failed []error
+	for _, lease := range slices.SortedFunc(maps.Keys(leases), entryName.compare) {
+		if err := l.ackClosed(ctx, lease.product, lease.row, leases[lease]); err != nil {
+			failed = noted(failed, err)
+		}
+	}
+	for _, product := range slices.Sorted(maps.Keys(rows)) {
+		for ops := range slices.Chunk(rows[product], OpsMax) {
+			if err := l.deleteAll(ctx, product, ops); err != nil {
+				failed = noted(failed, err)
+			}
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (n entryName) compare(other entryName) int {
+	return cmp.Or(strings.Compare(n.product, other.product), strings.Compare(n.row, other.row))
+}
+
+func (s *outboxState) settled(name entryName) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop(name)
+}
+
+func (l *Ledger) ackOwn(product, row string, m mark) bool {
+	_, period, id := splitBooksRow(row)
+	l.mu.Lock()
+	b := l.books[accountKey{product, period}]
+	l.mu.Unlock()
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lease == nil || b.lease.ID != id {
+		return false
+	}
+	b.acked[m] = true
+	delete(b.offered, m)
+	return true
+}
+
+// ackClosed remembers what the lake has of a closed lease, and deletes the lease
+// when that is all. A lease that is still open is another process's, or was
+// this one's until now: it is told again later.
+func (l *Ledger) ackClosed(ctx context.Context, product, row string, marks []mark) error {
+	name := entryName{product, row}
+	have := l.outbox.adopt(name, marks)
+	e, err := l.store.Get(ctx, product, row)
+	if errors.Is(err, ErrMissing) {
+		l.outbox.forget(name)
+		return nil
+	} else if err != nil {
+		return err
+	}
+	lease, err := leaseHead(e)
+	if err != nil || !lease.Closed {
+		return nil //nolint:nilerr // a look at the outbox says what is wrong with a row, again and again
+	}
+	for _, m := range lease.Unsent {
+		if !have[m] {
+			return nil
+		}
+	}
+	_, period, id := splitBooksRow(row)
+	if _, err := l.store.Get(ctx, product, writeOffRow(period, id)); !errors.Is(err, ErrMissing) {
+		return err // its list comes first; the next look at the outbox asks again
+	}
+	if _, err := l.store.Apply(ctx, product, []Op{{Kind: Delete, Entity: Entity{Row: row, ETag: e.ETag}}}); err == nil {
+		l.outbox.forget(name)
+	}
+	return nil // whatever happened, the next look at the outbox sees it
+}
+
+// adopt adds to what the lake has of a lease, and returns all of it. If that is
+// too much for the memory, the leases go that were not touched for the longest
+// time: their records are sent once more.
+func (s *outboxState) adopt(name entryName, marks []mark) map[mark]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lease := s.adopted[name]
+	if lease == nil {
+		if len(marks) == 0 {
+			return nil
+		}
+		if s.adopted == nil {
+			s.adopted = map[entryName]*adoptedLease{}
+		}
+		lease = &adoptedLease{marks: map[mark]bool{}}
+		s.adopted[name] = lease
+	}
+	s.touches++
+	lease.touched = s.touches
+	before := len(lease.marks)
+	for _, m := range marks {
+		lease.marks[m] = true
+	}
+	s.marks += len(lease.marks) - before
+	for s.marks > adoptedMax && len(s.adopted) > 1 {
+		s.remove(s.oldest())
+	}
+	return maps.Clone(lease.marks)
+}
+
+func (s *outboxState) oldest() (name entryName) {
+	at := int64(math.MaxInt64)
+	for other, lease := range s.adopted {
+		if lease.touched < at {
+			name, at = other, lease.touched
+		}
+	}
+	return name
+}
+
+func (s *outboxState) have(name entryName) map[mark]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if lease := s.adopted[name]; lease != nil {
+		return maps.Clone(lease.marks)
+	}
+	return nil
+}
+
+func (s *outboxState) forget(name entryName) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(name)
+}
+
+// keepAdopted forgets the leases of a product that are gone, by whomever they
+// were deleted.
+func (s *outboxState) keepAdopted(product string, leases map[string]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.adopted {
+		if name.product == product && !leases[name.row] {
+			s.remove(name)
+		}
+	}
+}
+
+// remove forgets a lease. s.mu is held.
+func (s *outboxState) remove(name entryName) {
+	if lease := s.adopted[name]; lease != nil {
+		s.marks -= len(lease.marks)
+		delete(s.adopted, name)
+	}
+}
+
+// deleteAll deletes rows some of which may be gone.
+func (l *Ledger) deleteAll(ctx context.Context, partition string, ops []Op) error {
+	for len(ops) > 0 {
+		_, err := l.store.Apply(ctx, partition, ops)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, ErrMissing) {
+			return err
+		}
+		var at *OpError
+		if errors.As(err, &at) && at.Index >= 0 && at.Index < len(ops) {
+			ops = append(append([]Op{}, ops[:at.Index]...), ops[at.Index+1:]...)
+			continue
+		}
+		if len(ops) == 1 {
+			return nil
+		}
+		half := len(ops) / 2
+		if err := l.deleteAll(ctx, partition, ops[:half]); err != nil {
+			return err
+		}
+		ops = ops[half:]
+	}
+	return nil
+}
