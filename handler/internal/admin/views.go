@@ -78,6 +78,7 @@ func (h *Handler) more(o *object, p *quota.Product, a ledger.Account) {
 	o.set("Budget", amountText(a.Budget, p.Unit))
 	o.set("Spent", amountText(a.Spent, p.Unit))
 	o.set("Held", amountText(a.Held, p.Unit))
+	o.set("Overruns", a.Overruns)
 	o.set("Unit", unit)
 	o.set("Period", a.Period)
 	o.set("PeriodStart", timeOrNull(a.Start))
