@@ -232,7 +232,13 @@ func (w *world) verdict(ctx context.Context, products []*product) error {
 	}
 	fmt.Printf("%d requests admitted, %d of them killed in mid-stream\n", len(bills), counts["killed while upstream was sending"])
 	share := min(1, float64(w.length)/float64(10*time.Minute))
-	if n := int(admittedLeast * share * 0.8); len(bills) < n { // in a short run the start counts more
+	if w.length < 10*time.Minute { // a short run is for a machine that does other things too
+		share /= 4
+	}
+	if w.faults { // lost messages cost three seconds each
+		share /= 2
+	}
+	if n := int(admittedLeast * share); len(bills) < n {
 		w.fail("only %d requests were admitted, not %d: not a trial", len(bills), n)
 	}
 	if n := int(midStreamLeast * share); counts["killed while upstream was sending"] < n {

@@ -104,6 +104,9 @@ func (c *change) applyPeriod(d *ledger.Draft) error {
 		p.NextPeriod = nil
 		return nil
 	}
+	if !d.PeriodUntil.IsZero() {
+		return conflict("period", "The last change of period has just come. The next one may be asked for from %s on.", d.PeriodUntil.UTC().Format(time.RFC3339))
+	}
 	if d.Account.End.IsZero() {
 		return conflict("period", "The period \"total\" never ends, so no other can follow it. Create another product.")
 	}

@@ -10,6 +10,7 @@ import (
 	"math/bits"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/costgate/costgate/handler/internal/ledger"
@@ -87,32 +88,44 @@ func (h *Handler) act(ctx context.Context, a Alert, data []byte) error {
 		return err
 	}
 	once := ledger.Once{Key: "alert:" + a.Identity(data, h.options.Now())}
-	found := false
-	var failed error
+	var mine []string
 	for _, p := range products {
-		if !strings.EqualFold(p.BudgetName, strings.TrimSpace(a.BudgetName)) {
-			continue
+		if strings.EqualFold(p.BudgetName, strings.TrimSpace(a.BudgetName)) {
+			mine = append(mine, p.ID)
 		}
-		found = true
-		_, done, err := h.options.Ledger.Edit(ctx, p.ID, once, func(d *ledger.Draft) error {
-			h.apply(d, &a)
-			return nil
-		})
-		switch {
-		case errors.Is(err, ledger.ErrUnknownProduct):
-			continue
-		case errors.Is(err, ledger.ErrUnavailable):
-			return errors.Join(failed, err) // the others would not fare better
-		case err != nil:
-			failed = errors.Join(failed, fmt.Errorf("product %s: %w", p.ID, err))
-			continue
-		}
-		h.options.Log.Info("budget alert", "product_id", p.ID, "budget", a.BudgetName, "kind", a.Kind, "repeated", !done)
 	}
-	if !found {
+	if len(mine) == 0 {
 		h.options.Log.Info("budget alert for a budget of no product", "budget", a.BudgetName)
 	}
-	return failed
+	failed := make([]error, len(mine))
+	var edits sync.WaitGroup
+	slots := make(chan struct{}, editsMax)
+	for i, id := range mine {
+		slots <- struct{}{}
+		edits.Go(func() {
+			failed[i] = h.actOn(ctx, id, once, &a)
+			<-slots
+		})
+	}
+	edits.Wait()
+	return errors.Join(failed...)
+}
+
+const editsMax = 16 // products that an alert changes at a time: each may have to wait for its partition
+
+func (h *Handler) actOn(ctx context.Context, id string, once ledger.Once, a *Alert) error {
+	_, done, err := h.options.Ledger.Edit(ctx, id, once, func(d *ledger.Draft) error {
+		h.apply(d, a)
+		return nil
+	})
+	switch {
+	case errors.Is(err, ledger.ErrUnknownProduct):
+		return nil
+	case err != nil:
+		return fmt.Errorf("product %s: %w", id, err)
+	}
+	h.options.Log.Info("budget alert", "product_id", id, "budget", a.BudgetName, "kind", a.Kind, "repeated", !done)
+	return nil
 }
 
 // apply notes the alert and, if it says so, stops the product until the end of

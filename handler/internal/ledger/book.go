@@ -54,6 +54,7 @@ type book struct {
 	pressure   int64         // the account's counter as last seen; -1: never
 	pressUntil time.Duration // until when idle shares go back
 	failingAt  time.Duration // since when the store does not answer; -1: it does
+	failedAt   time.Duration // when it last did not, while it does not
 
 	usedAt  time.Duration // when a request was last admitted or ended
 	wroteAt time.Duration // when the lease was last written
@@ -64,6 +65,11 @@ type book struct {
 
 // chores are what the clock wants done.
 type chores struct{ beat, poll, shrink, shut, idle bool }
+
+func (c *chores) join(o chores) {
+	c.beat, c.poll, c.shrink = c.beat || o.beat, c.poll || o.poll, c.shrink || o.shrink
+	c.shut, c.idle = c.shut || o.shut, c.idle || o.idle
+}
 
 func (c chores) any() bool { return c.beat || c.poll || c.shrink || c.shut || c.idle }
 
@@ -99,6 +105,7 @@ type ending struct {
 	gate    Gate
 	err     error
 	account *Account
+	tries   int // of a late end
 	done    bool
 }
 
@@ -231,8 +238,12 @@ func (b *book) failing(err error) {
 	switch {
 	case !errors.Is(err, ErrUnavailable):
 		return
-	case b.failingAt < 0:
-		b.failingAt = now
+	case b.failingAt < 0 || now-b.failedAt > 2*outageAfter: // nobody has asked meanwhile
+		b.failingAt, b.failedAt = now, now
+		return
+	}
+	b.failedAt = now
+	switch {
 	case now-b.failingAt >= outageAfter:
 		b.ledger.counters.add("outage")
 		for _, w := range b.wants {
@@ -492,6 +503,11 @@ func (b *book) readAll() error {
 	if err != nil {
 		return err
 	}
+	return b.takeBooks(ctx, &books, sent)
+}
+
+// takeBooks takes over what a read shows that was sent at some time.
+func (b *book) takeBooks(ctx context.Context, books *periodBooks, sent time.Duration) (err error) {
 	product, config := b.product0, b.config
 	if product == nil || !books.exists || books.account.Config != product.Version {
 		if product, config, err = b.ledger.readProduct(ctx, b.product); err != nil {
@@ -533,8 +549,9 @@ func (b *book) readAll() error {
 // that are gone have held.
 func (b *book) recall() error {
 	ctx, cancel := b.ledger.timeout()
+	defer cancel()
+	sent := b.ledger.rt.Elapsed()
 	books, err := b.ledger.readBooks(ctx, b.product, b.window.Name)
-	cancel()
 	if err != nil {
 		return err
 	}
@@ -547,10 +564,10 @@ func (b *book) recall() error {
 			if _, err := b.ledger.reclaim(b.product, &books, l); err != nil {
 				continue // it is broken, and the sweep says so
 			}
-			break // the account has moved; the rest is for the next denial, or the sweep
+			return b.readAll() // the account has moved; the rest is for the next denial, or the sweep
 		}
 	}
-	return b.readAll()
+	return b.takeBooks(ctx, &books, sent)
 }
 
 // readBooks reads a period's rows. It is one page, and so one snapshot, as long

@@ -348,7 +348,7 @@ func (b *book) unpublish(p *plan, maybe bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.known = false
-	b.chores.shut = b.chores.shut || p.closing
+	b.chores.join(p.chores)
 	if b.lease != nil {
 		b.slackNext = b.lease.Slack
 	}
@@ -425,10 +425,22 @@ func (b *book) late(e *ending) {
 func (b *book) runLate() {
 	for e := b.nextLate(); e != nil; e = b.nextLate() {
 		var err error
+		var done bool
 		if e.void {
-			err = b.lateVoid(e.held.intent.ID, e.held.leaseID)
+			done, err = b.tryLateVoid(e.held.intent.ID, e.held.leaseID)
 		} else {
-			err = b.lateSettle(e)
+			done, err = b.tryLateSettle(e)
+		}
+		if !done && !errors.Is(err, errFinal) && !errors.Is(err, ErrInvalid) {
+			b.ledger.pause(min(e.tries, 6))
+			b.mu.Lock()
+			e.tries++
+			b.lates = append(b.lates, e) // behind the others: what keeps it may not keep them
+			b.mu.Unlock()
+			continue
+		}
+		if !done {
+			b.ledger.log.Error("BUG: a late record cannot be written", "product_id", b.product, "record", e.held.intent.ID, "error", err)
 		}
 		b.mu.Lock()
 		e.finish(err)

@@ -23,9 +23,10 @@ type plan struct {
 	closing  bool
 	accountI int // index of the operation that writes the account
 	leaseI   int
-	configI  int   // -1: the configuration is not in it
-	forced   int64 // of the grant: money already spent, or held
-	full     bool  // something did not fit
+	configI  int    // -1: the configuration is not in it
+	chores   chores // that it does
+	forced   int64  // of the grant: money already spent, or held
+	full     bool   // something did not fit
 	bytes    int
 	rows     map[string]bool
 
@@ -122,7 +123,7 @@ func (b *book) compose(fresh bool) *plan {
 		return p
 	}
 	if p.err == nil && len(p.ops) > 0 {
-		b.chores = chores{}
+		p.chores, b.chores = b.chores, chores{}
 		if !b.ledger.mutated(SlackUnpublished) {
 			b.slackNext = p.lease.Slack
 		}

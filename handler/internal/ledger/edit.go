@@ -15,6 +15,9 @@ import (
 type Draft struct {
 	Product *quota.Product
 	Account Account // only its Budget may be changed
+	// PeriodUntil is until when the kind of period must not be changed again: a
+	// change has just come, and slow clocks are still before it. Zero: it may.
+	PeriodUntil time.Time
 	// Records are history: Kind, Charge and CostNanoUSD are the caller's, the
 	// rest is filled in.
 	Records []usage.Record
@@ -109,12 +112,13 @@ func (l *Ledger) tryEdit(
 	if err != nil {
 		return nil, nil, err
 	}
-	keep := foldPeriod(product, now)
+	until, keep := foldPeriod(product, now)
 	// The accounts were read after the configuration; if an edit came between
 	// them the ETag of the configuration has moved and the transaction fails.
 	budget := product.Budget
 	var before []Entity
 	draft := &Draft{Product: product, Account: Account{Period: window.Name, Start: window.Start, End: window.End, Budget: accounts[0].Budget}}
+	draft.PeriodUntil = until
 	if err := edit(draft); err != nil {
 		return nil, nil, final(err)
 	}
@@ -175,15 +179,18 @@ func (l *Ledger) tryEdit(
 // keep, called when the product was edited, takes that back as long as a process
 // whose clock is slow may still be before the change: it would find the new kind
 // of period at a time that belongs to the old one, and a budget with it.
-func foldPeriod(p *quota.Product, now time.Time) (keep func()) {
+func foldPeriod(p *quota.Product, now time.Time) (until time.Time, keep func()) {
 	change := p.NextPeriod
 	if change == nil || now.Before(change.From) {
-		return func() {}
+		return until, func() {}
 	}
 	period, zone := p.Period, p.TimeZone
 	p.Period, p.TimeZone, p.NextPeriod = change.Period, change.TimeZone, nil
-	return func() {
-		if p.NextPeriod == nil && now.Before(change.From.Add(2*clocksOff)) {
+	if until = change.From.Add(2 * clocksOff); !now.Before(until) {
+		return time.Time{}, func() {}
+	}
+	return until, func() {
+		if p.NextPeriod == nil {
 			p.Period, p.TimeZone, p.NextPeriod = period, zone, change
 		}
 	}

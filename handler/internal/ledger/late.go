@@ -57,30 +57,11 @@ func (b *book) lateListed(ctx context.Context, id, leaseID string, r *lateRows) 
 	return nil
 }
 
-// lateSettle records what a request really cost whose lease was reclaimed: it
+// tryLateSettle records what a request really cost whose lease was reclaimed: it
 // was charged at its hold then, in its own record, in the list of the write-off
 // row, or in the write-off of the slack. Each branch is one transaction under
 // the ETag of the row that it takes the money from, so several of them, and a
-// materialize, may race in any order.
-func (b *book) lateSettle(e *ending) error {
-	return b.untilWritten("settlement", e.s.Record.ID, func() (bool, error) { return b.tryLateSettle(e) })
-}
-
-// untilWritten tries until it is done, or can never be.
-func (b *book) untilWritten(what, record string, do func() (bool, error)) error {
-	for try := 0; ; try++ {
-		done, err := do()
-		if done {
-			return nil
-		}
-		if errors.Is(err, errFinal) || errors.Is(err, ErrInvalid) {
-			b.ledger.log.Error("BUG: a late "+what+" cannot be written", "product_id", b.product, "record", record, "error", err)
-			return final(err)
-		}
-		b.ledger.pause(min(try, 6))
-	}
-}
-
+// materialize, may race in any order. It is done, or to be tried again.
 func (b *book) tryLateSettle(e *ending) (done bool, err error) {
 	ctx, cancel := b.ledger.timeout()
 	defer cancel()
@@ -127,10 +108,8 @@ func (b *book) tryLateSettle(e *ending) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	// The list may have become a record between the two reads.
-	if err := b.lateUsage(ctx, record.ID, &r); err != nil || r.found && !b.ledger.mutated(NoSecondLook) {
-		return false, err
-	}
+	// The list may have become a record since it was read: then the insert of the
+	// record fails, and the next try finds it.
 	if charge := spentBy(&record); slack && writeOff.Ints["Charge"] >= charge {
 		return b.lateApply(ctx, e, record, lateBranch{"slack", charge, 0, 1, writeOff}, func(row Entity) ([]Op, error) {
 			rest, err := recordOf(writeOff)
@@ -222,13 +201,9 @@ func (l *Ledger) correct(ctx context.Context, product, period string, c correcti
 	return err
 }
 
-// lateVoid gives back what a reclaim charged for a request that was never
+// tryLateVoid gives back what a reclaim charged for a request that was never
 // forwarded. It reads the write-off row before the record: money moves from the
 // one to the other.
-func (b *book) lateVoid(id, leaseID string) error {
-	return b.untilWritten("void", id, func() (bool, error) { return b.tryLateVoid(id, leaseID) })
-}
-
 func (b *book) tryLateVoid(id, leaseID string) (done bool, err error) {
 	ctx, cancel := b.ledger.timeout()
 	defer cancel()

@@ -34,7 +34,6 @@ const (
 	WriteOffNotReduced  Mutant = "write-off-not-reduced" // nor does it shrink
 	LateDropped         Mutant = "late-dropped"          // what comes after a reclaim is forgotten
 	LateBlind           Mutant = "late-blind"            // or added to what was charged
-	NoSecondLook        Mutant = "no-second-look"        // a list may become records between two reads
 	VoidUsageFirst      Mutant = "void-usage-first"      // the same, for a request that was not forwarded
 	ListAnyETag         Mutant = "list-any-etag"         // a list is overwritten whatever it became
 	SweepDeletesUnsent  Mutant = "sweep-deletes-unsent"  // closed leases go with what they have to tell

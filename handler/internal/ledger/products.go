@@ -12,6 +12,7 @@ import (
 )
 
 const (
+	roomLooksMax  = 100              // keys looked at to make room; those that are being read are kept
 	keyRetryAfter = time.Second      // after a failed read of a key, until it is read again
 	keyFailingFor = 10 * time.Second // after a failed read, how long a request that can do without does not wait for one
 )
@@ -139,8 +140,9 @@ func (f *foundKey) answer() (*quota.Product, quota.Key, error) {
 // makeRoom keeps the cache within KeysCachedMax. Which key goes is left to
 // chance: the map's order.
 func (l *Ledger) makeRoom() {
+	looked := 0
 	for hash, entry := range l.keys {
-		if len(l.keys) < KeysCachedMax {
+		if looked++; len(l.keys) < KeysCachedMax || looked > roomLooksMax {
 			return
 		}
 		if entry.load == nil {

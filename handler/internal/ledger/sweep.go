@@ -41,7 +41,7 @@ func (b *book) tick() {
 		b.chores.beat = true
 	}
 	every := pollInterval
-	if b.known && b.underPressure() {
+	if b.underPressure() {
 		every = pollInterval / 4
 	}
 	idle := b.lease.Granted - b.lease.Settled - b.lease.held()
@@ -233,8 +233,10 @@ func (l *Ledger) sweepBooks(ctx context.Context) (swept int, err error) {
 	for s.next < len(s.ids) {
 		if ctx.Err() != nil || failures == sweepFailuresMax {
 			l.counters.add("sweep cut")
-			left := fmt.Errorf("%w: %d of %d are left", ErrUnfinished, len(s.ids)-s.next, len(s.ids))
-			return swept, errors.Join(append(slices.Clone(s.failed), left)...)
+			if failures == sweepFailuresMax {
+				return swept, errors.Join(s.failed...)
+			}
+			return swept, fmt.Errorf("%w: %d of %d are left", ErrUnfinished, len(s.ids)-s.next, len(s.ids))
 		}
 		id := s.ids[s.next]
 		n, err := l.sweepOne(ctx, id)

@@ -230,6 +230,10 @@ func (b *periodBooks) against(s recorded) (found []string) {
 	return found
 }
 
+// auditMargin is how far from its period a record's id may be: a request is
+// listed again under a younger one, and a time zone may change in mid-period.
+const auditMargin = 27 * time.Hour
+
 // audit proves a slice of the books: one period of one product, drawn by chance,
 // so that all are seen in the course of many sweeps. Its rows are compared with
 // its records only if nothing moved meanwhile and they are not too many. What it
@@ -282,11 +286,11 @@ func (l *Ledger) recordsOf(ctx context.Context, product string, p *readPeriod) (
 	sums = new(recorded)
 	start, end := p.account.Window.Start, p.account.Window.End
 	from, to := prefixUsage, after(prefixUsage)
-	if !end.IsZero() { // ids are a little younger than the period of a request that had to be listed again
-		from = usageRowAt(end.Add(clocksOff).UnixMilli())
+	if !end.IsZero() {
+		from = usageRowAt(end.Add(auditMargin).UnixMilli())
 	}
 	if !start.IsZero() {
-		to = usageRowAt(start.Add(-clocksOff).UnixMilli())
+		to = usageRowAt(start.Add(-auditMargin).UnixMilli())
 	}
 	for rows := 0; from != ""; {
 		page, err := l.store.Range(ctx, product, from, to, PageMax)

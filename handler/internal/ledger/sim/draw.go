@@ -95,9 +95,49 @@ func (r *run) draw() {
 		r.products = append(r.products, r.drawProduct(1))
 	}
 	r.drawEnding()
+	r.focus(r.config.Focus)
 	if r.config.Linear { // few requests at a time: all their orders are tried
 		p := r.products[0]
 		p.overlap, p.soft, p.overruns, r.pauses, r.rate, r.ending = false, false, false, false, 3*time.Second, endPlain
+	}
+}
+
+// Focus makes more of what one rule of the protocol is for, so that a schedule in
+// which it matters comes soon.
+type Focus int
+
+// The things to make more of; any of them may be added up.
+const (
+	FocusLoss    Focus = 1 << iota // answers are lost, and so are leases: processes freeze just after they have sent a write
+	FocusOverlap                   // products with slack
+	FocusLists                     // reclaims that leave lists
+	FocusEdits                     // of budgets, most of them when a period begins
+	FocusCrash                     // processes die just after they have sent a write
+)
+
+// focus changes what was drawn.
+func (r *run) focus(on Focus) {
+	if on == 0 {
+		return
+	}
+	if r.embedded {
+		r.embedded, r.instances = false, 3
+		r.faults = faults{latency: 40 * time.Millisecond, timeout: time.Second}
+	}
+	if on&FocusLoss != 0 {
+		r.freezes, r.sweeps, r.perMille.freeze = true, true, 30
+		r.faults.loseAnswer, r.faults.late = 15, 6
+	}
+	if on&FocusCrash != 0 {
+		r.crashes, r.sweeps, r.perMille.kill = true, true, 30
+	}
+	if on&FocusLists != 0 {
+		r.limits.Orphans, r.limits.Listed = 1, 1
+	}
+	r.edits = r.edits || on&FocusEdits != 0
+	for _, p := range r.products {
+		p.soft = false
+		p.overlap = p.overlap || on&FocusOverlap != 0
 	}
 }
 

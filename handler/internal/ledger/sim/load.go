@@ -112,6 +112,9 @@ func (r *run) answered(p *process, of *product, well bool) {
 	}
 	k.bad++
 	since := max(k.good, p.born, p.cut, p.thawed, r.down)
+	if r.config.Focus != 0 { // what it makes more of keeps processes from answering
+		return
+	}
 	if k.bad > 5 && r.now-since > r.stuckBound() && !of.soft { // a soft one does not wait for long
 		r.violate("STUCK", "%s has answered nothing for %v", p.name, r.now-since)
 		k.good, k.bad = r.now, 0

@@ -26,7 +26,8 @@ type Result struct {
 type Config struct {
 	Linear bool          // fewer requests and more reads, whose history is judged
 	Mutant ledger.Mutant // a rule of the protocol that is broken on purpose
-	Trace  io.Writer     // nil: none
+	Focus  Focus
+	Trace  io.Writer // nil: none
 	Log    *slog.Logger
 }
 
