@@ -49,9 +49,9 @@ test-crash: build deps ## Real processes killed and cut off from their table, fo
 SEEDS ?= 20000
 FROM ?= 1
 .PHONY: sim
-sim: ## Simulate the ledger: SEEDS= schedules from the seed FROM=; one with TRACE=1; MUTANT= breaks a rule
+sim: ## Simulate the ledger: SEEDS= schedules from the seed FROM=; one with TRACE=1; MUTANT= breaks a rule; FOCUS= makes more of some faults
 	$(GO) test ./handler/internal/ledger/sim -count=1 -timeout 12h -v -run TestSchedules \
-		-seeds $(SEEDS) -from $(FROM) $(if $(TRACE),-show) -mutant '$(MUTANT)'
+		-seeds $(SEEDS) -from $(FROM) $(if $(TRACE),-show) -mutant '$(MUTANT)' -focus $(or $(FOCUS),0)
 
 .PHONY: mutants
 mutants: ## Break each rule of the ledger in turn: the simulator must notice

@@ -29,8 +29,8 @@ const (
 func (t *trial) kill(ctx context.Context) error {
 	prices := fleet.Prices{In: 1_234_567, Out: 4_567_891}
 	w, err := t.open(killSlots, prices, func(most int64) (int64, int64, time.Duration) {
-		length := between(50*time.Millisecond, time.Second)
-		if rand.IntN(12) == 0 {
+		length := between(40*time.Millisecond, 700*time.Millisecond)
+		if rand.IntN(16) == 0 {
 			length = between(2*time.Second, 12*time.Second)
 		}
 		return 1 + rand.Int64N(15), 1 + rand.Int64N(most), length
