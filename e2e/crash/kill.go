@@ -109,11 +109,11 @@ func (w *world) client(ctx context.Context, products []*product) {
 // deposits gives a product money, in pieces that it spends in a few seconds.
 func (w *world) deposits(ctx context.Context, p *product) {
 	for i := 0; ; i++ {
-		pause(ctx, between(time.Second, 5*time.Second))
+		pause(ctx, between(time.Second, 4500*time.Millisecond))
 		if ctx.Err() != nil {
 			return
 		}
-		amount := 2_000_000 + rand.Int64N(8_000_000)
+		amount := 2_000_000 + rand.Int64N(10_000_000)
 		p.give(time.Now(), amount)
 		body := map[string]any{"deposit": fleet.Dollars(amount)}
 		if err := w.load.anywhere(context.WithoutCancel(ctx), killSlots, http.MethodPatch, "/api/Quota/"+p.id, fmt.Sprintf("deposit-%s-%d", p.id, i), body, nil); err != nil {
