@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"math/bits"
 	"slices"
 	"sync"
 	"time"
@@ -124,23 +126,28 @@ type charge struct {
 	known    bool        // its stored response has a row already
 }
 
-// ewma is how fast holds are admitted, per second.
+// ewma is how fast holds are admitted: a guess at how much to ask for.
 type ewma struct {
-	at   time.Duration
-	rate float64 // a guess at how much to ask for, never money
+	at  time.Duration
+	sum int64 // of about the last rateWindow
 }
 
+const rateWindow = 5 * time.Second
+
 func (e *ewma) add(now time.Duration, amount int64) {
-	const window = 5 * time.Second
-	gap := now - e.at
-	if gap > 10*window {
-		e.rate = 0
+	if gap := max(0, now-e.at); gap >= rateWindow {
+		e.sum = 0
 	} else {
-		e.rate *= 1 - min(1, float64(gap)/float64(window))
+		high, low := bits.Mul64(uint64(e.sum), uint64(gap))
+		faded, _ := bits.Div64(high, low, uint64(rateWindow)) // gap is less, so it fits
+		e.sum -= int64(faded)
 	}
-	e.rate += float64(amount) / window.Seconds()
+	e.sum += min(amount, math.MaxInt64/8-e.sum)
 	e.at = now
 }
+
+// per is what some seconds take.
+func (e *ewma) per(seconds int64) int64 { return e.sum / int64(rateWindow/time.Second) * seconds }
 
 func (l *Ledger) book(product string, window quota.Window) *book {
 	l.mu.Lock()

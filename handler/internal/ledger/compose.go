@@ -150,7 +150,7 @@ func (b *book) slackTarget(left int64) int64 {
 	if b.product0.Durability != quota.DurabilityOverlap || b.underPressure() || b.chores.idle || b.chores.shut {
 		return 0
 	}
-	return max(0, min(int64(b.rate.rate*slackSeconds), left/(8*max(1, b.holders))))
+	return max(0, min(b.rate.per(slackSeconds), left/(8*max(1, b.holders))))
 }
 
 // quick admits a request of an overlap product at once, if the slack of the row
@@ -453,7 +453,7 @@ func (b *book) composeShare(p *plan, granted int64) {
 	pressure := b.underPressure()
 	left := b.account.Budget - b.account.Committed - granted
 	if granted > 0 && left > 0 && !pressure { // as long as it is asked at all: ask for some seconds
-		ahead := min(int64(b.rate.rate*grantSeconds), left/(2*max(1, b.holders)))
+		ahead := min(b.rate.per(grantSeconds), left/(2*max(1, b.holders)))
 		granted += max(0, ahead)
 	}
 	l.Granted += granted
