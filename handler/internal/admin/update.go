@@ -123,11 +123,11 @@ func (h *Handler) measure(p *quota.Product, in *report) (*usage.Record, error) {
 		record.UsageSource = usage.Text(usage.SourceTokenizer)
 	}
 	record.SetUsage(used)
-	cost, err := entry.Charge(used, answer.ServiceTier)
+	cost, err := entry.Charge(used, nil, answer.ServiceTier)
 	if err != nil {
 		return nil, invalid("responseBody", "The usage in \"responseBody\" cannot be priced: %v.", err)
 	}
-	record.CostNanoUSD, record.ListCostNanoUSD, record.Charge = usage.Of(int64(cost)), usage.Of(int64(cost)), usage.Of(int64(cost))
+	record.CostNanoUSD, record.ListCostNanoUSD, record.Charge = usage.Of(int64(cost.Charged)), usage.Of(int64(cost.List)), usage.Of(int64(cost.Charged))
 	if p.Unit == quota.UnitTokens {
 		record.Charge = usage.Of(used.Total())
 	}
@@ -197,9 +197,9 @@ func (h *Handler) dearest(p *quota.Product, model string) (pricing.Entry, namedD
 		if !ok {
 			return
 		}
-		cost, err := entry.Bound(1000, 1000, "")
+		cost, err := entry.Bound(1000, 1000, nil, "")
 		if err != nil { // embeddings have no output
-			cost, err = entry.Bound(1000, 0, "")
+			cost, err = entry.Bound(1000, 0, nil, "")
 		}
 		if err == nil && (best.Key == "" || cost > bestCost) {
 			best, bestCost, from = entry, cost, namedDeployment{name, d}

@@ -76,6 +76,8 @@ type Query struct {
 	SKU     string // the deployment type; empty is GlobalStandard
 	Region  string // an Azure region ("eastus", "East US") or a data zone ("us", "eu"); may be empty
 	Mode    Mode   // empty is chat
+	Quality string // of images: "standard", "hd", "low"...; empty: any
+	Size    string // of images: "1024x1792"; empty: any
 	At      time.Time
 }
 

@@ -215,11 +215,11 @@ func (e *Entry) band(prompt int64, priority bool) *band {
 // "priority" has other prices. A prompt above LongThreshold moves the whole
 // request to long-context prices. Counts below zero are read as zero. It fails
 // with [ErrNoTokenPrice], or [money.ErrRange] if the cost does not fit.
-func (e *Entry) Charge(u usage.Usage, tier string) (money.Nano, error) {
+func (e *Entry) Charge(u usage.Usage, items []usage.Item, tier string) (Cost, error) {
 	prompt, completion := max(u.Prompt.N, 0), max(u.Completion.N, 0)
 	b := e.band(prompt, tier == TierPriority)
 	if b.in == 0 {
-		return 0, ErrNoTokenPrice
+		return Cost{}, ErrNoTokenPrice
 	}
 	audioIn, imageIn, write := max(u.AudioIn.N, 0), max(u.ImageIn.N, 0), max(u.CacheWrite.N, 0)
 	audioCached := min(max(u.AudioInCached.N, 0), audioIn)
@@ -234,8 +234,20 @@ func (e *Entry) Charge(u usage.Usage, tier string) (money.Nano, error) {
 	sum.Add(imageIn, b.imageIn)
 	sum.Add(less(completion, audioOut), b.out)
 	sum.Add(audioOut, b.audioOut)
-	return sum.Ceil()
+	list, err := sum.Ceil()
+	return Cost{list, list}, err
 }
+
+// Cost is what something costs by the book (List), and what it is charged at,
+// with the multipliers of the book and of the product.
+type Cost struct{ List, Charged money.Nano }
+
+// WithMarkup is the entry for a product whose costs are multiplied by ppm parts
+// per million.
+func (e Entry) WithMarkup(_ int64) Entry { return e }
+
+// Sells tells whether items of a meter have a price here.
+func (e *Entry) Sells(_ string) bool { return false }
 
 // less is what remains of n without its parts, at least zero. No part is negative.
 func less(n int64, parts ...int64) int64 {
@@ -252,7 +264,7 @@ func less(n int64, parts ...int64) int64 {
 // tokens and whose answer has at most output tokens. Tier is the service_tier
 // of the request: "priority" and "auto" may be served at priority prices. The
 // bound never falls when a number rises. Errors are those of Charge.
-func (e *Entry) Bound(prompt, output int64, tier string) (money.Nano, error) {
+func (e *Entry) Bound(prompt, output int64, items []usage.Item, tier string) (money.Nano, error) {
 	in, out := e.dearest(prompt, tier)
 	if in == 0 {
 		return 0, ErrNoTokenPrice
@@ -281,9 +293,9 @@ func (e *Entry) dearest(prompt int64, tier string) (in, out money.Pico) {
 
 // OutputWithin is the largest number of output tokens for which Bound(prompt,
 // that, tier) is at most amount; 0 if not even the prompt fits.
-func (e *Entry) OutputWithin(amount money.Nano, prompt int64, tier string) int64 {
+func (e *Entry) OutputWithin(amount money.Nano, prompt int64, items []usage.Item, tier string) int64 {
 	fits := func(output int64) bool {
-		cost, err := e.Bound(prompt, output, tier)
+		cost, err := e.Bound(prompt, output, items, tier)
 		return err == nil && cost <= amount
 	}
 	_, out := e.dearest(prompt, tier)

@@ -203,7 +203,7 @@ func (x *exchange) worth(prompt, output int64) (int64, error) {
 	if x.product.Unit == quota.UnitTokens {
 		return prompt + output, nil
 	}
-	bound, err := x.entry.Bound(prompt, output, x.asked.tier)
+	bound, err := x.entry.Bound(prompt, output, nil, x.asked.tier)
 	return int64(bound), err
 }
 
@@ -234,7 +234,7 @@ func (x *exchange) holdNanoUSD(granted int64) usage.Count {
 	if x.product.Unit == quota.UnitUSD {
 		return usage.Of(granted)
 	}
-	bound, err := x.entry.Bound(x.promptTokens, max(0, granted-x.promptTokens), x.asked.tier)
+	bound, err := x.entry.Bound(x.promptTokens, max(0, granted-x.promptTokens), nil, x.asked.tier)
 	if err != nil {
 		return usage.Count{}
 	}
@@ -260,7 +260,7 @@ func (x *exchange) limitEdits() []edit {
 		if x.product.Unit == quota.UnitTokens {
 			limit = min(limit, (x.hold.Amount-x.promptTokens)/each)
 		} else {
-			limit = min(limit, x.entry.OutputWithin(money.Nano(x.hold.Amount), x.promptTokens, x.asked.tier)/each)
+			limit = min(limit, x.entry.OutputWithin(money.Nano(x.hold.Amount), x.promptTokens, nil, x.asked.tier)/each)
 		}
 		limit = max(limit, 1)
 	}

@@ -196,15 +196,15 @@ func (x *exchange) promptOnly(r *usage.Record, outcome usage.Outcome) {
 // priceUsage turns usage into the record's charge.
 func (x *exchange) priceUsage(r *usage.Record, u usage.Usage) {
 	entry := x.billing()
-	cost, err := entry.Charge(u, string(r.ServiceTier))
+	cost, err := entry.Charge(u, nil, string(r.ServiceTier))
 	if err != nil {
 		x.handler.options.Log.Error("usage cannot be priced; the hold is charged", "product_id", x.product.ID, "price_key", entry.Key, "error", err)
 		x.estimateHold(r, usage.Outcome(r.Outcome))
 		return
 	}
 	r.PriceKey = usage.Text(entry.Key)
-	x.cost(r, cost)
-	r.Charge = usage.Of(int64(cost))
+	x.cost(r, cost.Charged)
+	r.Charge = usage.Of(int64(cost.Charged))
 	if x.product.Unit == quota.UnitTokens {
 		r.Charge = usage.Of(u.Total())
 	}

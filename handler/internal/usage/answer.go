@@ -26,6 +26,16 @@ type Answer struct {
 	// [DONE], a terminal event, or a whole body; not a finish_reason, which
 	// comes before the usage.
 	Finished bool
+	// What is sold by other units than tokens, as far as the answer tells: calls
+	// of tools that the service runs, milliseconds of audio.
+	Items []Item
+	// Extra are the members of the usage that no field of Usage takes, as JSON;
+	// nil if there are none.
+	Extra []byte
+	// Images is how many images the answer has. Quality and Size are as it says.
+	Images        int64
+	Quality, Size string
+
 	Stops    int // finish reasons seen
 	Choices  int // choices seen
 	Deltas   int // events with a piece of output that were looked into

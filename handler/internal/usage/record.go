@@ -61,8 +61,19 @@ func (t *Text) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*string)(t))
 }
 
+// The meters of items. Seconds of audio are counted in milliseconds.
+const (
+	ItemWebSearch       = "web_search_call"
+	ItemFileSearch      = "file_search_call"
+	ItemCodeInterpreter = "code_interpreter_session"
+	ItemImage           = "per_image"
+	ItemAudioIn         = "audio_in_ms"  // priced by sec_in
+	ItemAudioOut        = "audio_out_ms" // priced by sec_out
+	ItemCharacter       = "char_in"
+)
+
 // Item is a quantity sold by a meter that is not a token: a web search call, an
-// image, a second of audio.
+// image, a millisecond of audio.
 type Item struct {
 	Meter    string `json:"meter"`
 	Quantity int64  `json:"quantity"`

@@ -44,8 +44,8 @@ func (c *Count) UnmarshalJSON(data []byte) error {
 }
 
 // Usage is what one answer reported. Cached, CacheWrite, AudioIn, AudioInCached
-// and ImageIn are parts of Prompt; Reasoning and AudioOut are parts of
-// Completion. None of them is to be added to the total again.
+// and ImageIn are parts of Prompt; Reasoning, AudioOut and ImageOut are parts
+// of Completion. None of them is to be added to the total again.
 type Usage struct {
 	Prompt        Count
 	Cached        Count
@@ -56,6 +56,7 @@ type Usage struct {
 	Completion    Count
 	Reasoning     Count
 	AudioOut      Count
+	ImageOut      Count
 }
 
 // Reported tells whether the usage says anything that can be billed: a prompt
