@@ -4,7 +4,7 @@
 // token price is a whole number of them. Budgets, charges and balances are
 // nano-USD (1e-9 USD) in an int64, enough for 9.2 billion dollars. Products of
 // a price and a quantity are summed in 128 bits and rounded once, up, when the
-// sum becomes a charge ([Sum.Ceil]). There is no floating point here, on
+// sum becomes a charge ([Total.Ceil], [Weighted.Ceil]). There is no floating point here, on
 // purpose.
 package money
 
@@ -95,61 +95,6 @@ func (n Nano) String() string {
 		return fmt.Sprintf("%s%d", sign, whole)
 	}
 	return fmt.Sprintf("%s%d.%s", sign, whole, strings.TrimRight(fmt.Sprintf("%09d", fraction), "0"))
-}
-
-// Sum is a total in pico-USD, 128 bits wide and never negative. The zero value
-// is an empty total. An overflow or a negative factor poisons it: every later
-// [Sum.Ceil] fails.
-type Sum struct {
-	hi, lo uint64
-	bad    bool
-}
-
-// Add adds units at a price.
-func (s *Sum) Add(units int64, price Pico) {
-	if units < 0 || price < 0 {
-		s.bad = true
-		return
-	}
-	hi, lo := bits.Mul64(uint64(units), uint64(price))
-	var carry uint64
-	s.lo, carry = bits.Add64(s.lo, lo, 0)
-	s.hi, carry = bits.Add64(s.hi, hi, carry)
-	s.bad = s.bad || carry != 0
-}
-
-// Plus adds another total.
-func (s *Sum) Plus(other Sum) {
-	var carry uint64
-	s.lo, carry = bits.Add64(s.lo, other.lo, 0)
-	s.hi, carry = bits.Add64(s.hi, other.hi, carry)
-	s.bad = s.bad || other.bad || carry != 0
-}
-
-// Ceil rounds the total up to nano-USD: the one place where money is rounded.
-// It fails with [ErrRange] if the total does not fit.
-func (s Sum) Ceil() (Nano, error) { return s.CeilPPM(PPM) }
-
-// CeilPPM multiplies the total by ppm parts per million and rounds up once.
-func (s Sum) CeilPPM(ppm int64) (Nano, error) {
-	if s.bad || ppm < 0 {
-		return 0, ErrRange
-	}
-	hiHi, hiLo := bits.Mul64(s.hi, uint64(ppm))
-	loHi, lo := bits.Mul64(s.lo, uint64(ppm))
-	hi, carry := bits.Add64(hiLo, loHi, 0)
-	const divisor = PicoPerNano * PPM
-	if hiHi != 0 || carry != 0 || hi >= divisor {
-		return 0, ErrRange
-	}
-	quotient, remainder := bits.Div64(hi, lo, divisor)
-	if remainder != 0 {
-		quotient++
-	}
-	if quotient > math.MaxInt64 {
-		return 0, ErrRange
-	}
-	return Nano(quotient), nil
 }
 
 // UnitsWithin tells how many units at a price fit into an amount, so that their

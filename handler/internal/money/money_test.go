@@ -58,7 +58,7 @@ func TestStringRoundTrip(t *testing.T) {
 // TestSumAgainstBigInt compares 128-bit sums, scaled and rounded up, with math/big.
 func TestSumAgainstBigInt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var sum money.Sum
+		var sum money.Total
 		want := new(big.Int)
 		for range rapid.IntRange(0, 6).Draw(t, "terms") {
 			units := rapid.Int64Range(0, math.MaxInt64).Draw(t, "units")
@@ -72,7 +72,9 @@ func TestSumAgainstBigInt(t *testing.T) {
 		ppm := rapid.SampledFrom([]int64{money.PPM, 0, 1, 900_000, 1_375_000}).Draw(t, "ppm")
 		divisor := big.NewInt(money.PicoPerNano * money.PPM)
 		want.Mul(want, big.NewInt(ppm)).Add(want, divisor).Sub(want, big.NewInt(1)).Div(want, divisor)
-		got, err := sum.CeilPPM(ppm)
+		var charged money.Weighted
+		charged.Add(&sum, ppm)
+		got, err := charged.Ceil(money.PPM, money.PPM)
 		if want.IsInt64() {
 			if err != nil || int64(got) != want.Int64() {
 				t.Fatalf("CeilPPM(%d) = %d, %v; want %s", ppm, got, err, want)
@@ -85,7 +87,7 @@ func TestSumAgainstBigInt(t *testing.T) {
 
 func TestSumRefusesNegatives(t *testing.T) {
 	for _, c := range [][2]int64{{-1, 1}, {1, -1}} {
-		var sum money.Sum
+		var sum money.Total
 		sum.Add(c[0], money.Pico(c[1]))
 		if _, err := sum.Ceil(); !errors.Is(err, money.ErrRange) {
 			t.Errorf("Add(%d, %d): Ceil err = %v, want ErrRange", c[0], c[1], err)
@@ -100,7 +102,7 @@ func TestUnitsWithin(t *testing.T) {
 		price := money.Pico(rapid.Int64Range(1, 3e11).Draw(t, "price"))
 		units := money.UnitsWithin(amount, price)
 		cost := func(units int64) money.Nano {
-			var sum money.Sum
+			var sum money.Total
 			sum.Add(units, price)
 			n, err := sum.Ceil()
 			if err != nil {

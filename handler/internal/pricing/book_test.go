@@ -12,13 +12,14 @@ import (
 
 	"github.com/costgate/costgate/handler/internal/money"
 	"github.com/costgate/costgate/handler/internal/pricing"
+	"github.com/costgate/costgate/handler/internal/usage"
 )
 
 var now = time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 
 func TestBuiltinBook(t *testing.T) {
 	book := pricing.Builtin()
-	if book.Version() != "2026-08-01.1" || !strings.Contains(book.Source(), "MIT") {
+	if book.Version() != "2026-08-01.2" || !strings.Contains(book.Source(), "MIT") {
 		t.Errorf("version %q, source %q", book.Version(), book.Source())
 	}
 	count := 0
@@ -37,7 +38,7 @@ func TestBuiltinBook(t *testing.T) {
 			if e.CtxIn == 0 {
 				t.Errorf("%s: no context size", e.Key)
 			}
-			if _, err := e.Bound(1, 1, ""); err != nil {
+			if _, err := e.Bound(1, 1, nil, ""); err != nil {
 				t.Errorf("%s: Bound: %v", e.Key, err)
 			}
 		case pricing.ModeEmbedding:
@@ -45,10 +46,13 @@ func TestBuiltinBook(t *testing.T) {
 				t.Errorf("%s: no input price", e.Key)
 			}
 		}
+		if e.Mode == pricing.ModeTool {
+			continue
+		}
 		got, ok := book.Lookup(pricing.Query{
 			Model: e.Model, Version: e.Version, SKU: e.SKU, Region: e.Region, Mode: e.Mode, At: now,
 		})
-		if !ok || got.Key != e.Key {
+		if !ok || !strings.HasPrefix(got.Key, e.Key) { // images: the price per image of a variant may be added
 			t.Errorf("Lookup of %s finds %q, %v", e.Key, got.Key, ok)
 		}
 	}
@@ -121,7 +125,8 @@ func TestBuiltinBookAgainstItsSource(t *testing.T) {
 			t.Errorf("%s is not in the book", key)
 			continue
 		}
-		used[e.Key] = true
+		key, _, _ := strings.Cut(e.Key, "+") // without the variant of images
+		used[key] = true
 		if corrected[e.Key] || strings.HasPrefix(e.Model, "gpt-5.6") {
 			continue
 		}
@@ -134,7 +139,7 @@ func TestBuiltinBookAgainstItsSource(t *testing.T) {
 		}
 	}
 	for e := range pricing.Builtin().All() {
-		if !used[e.Key] && !corrected[e.Key] {
+		if !used[e.Key] && !corrected[e.Key] && e.Mode != pricing.ModeTool {
 			t.Errorf("%s is in the book but not in its source", e.Key)
 		}
 	}
@@ -190,9 +195,14 @@ func TestLookup(t *testing.T) {
 	f(pricing.Query{Model: "gpt-4o", SKU: zone, Region: "us"}, "gpt-4o/2024-08-06/DataZoneStandard/us")         // the dearest, first by key
 	f(pricing.Query{Model: "gpt-4.1", SKU: "Standard"}, "")
 	f(pricing.Query{Model: "gpt-4o-2024-11-20", SKU: "Standard", Region: "eastus"}, "")
-	f(pricing.Query{Model: "gpt-4o", SKU: "ProvisionedManaged"}, "")
-	f(pricing.Query{Model: "gpt-4o", SKU: "GlobalBatch"}, "")
+	f(pricing.Query{Model: "gpt-4o", SKU: "ProvisionedManaged"}, "") // nor has Standard, its spill-over
+	f(pricing.Query{Model: "gpt-4o", SKU: "DeveloperTier"}, "")
 	f(pricing.Query{Model: "gpt-4o", SKU: "Nonsense"}, "")
+	f(pricing.Query{Model: "web_search", Mode: pricing.ModeTool}, "tool:web_search/*/*/*")
+	f(pricing.Query{Model: "web_search"}, "")
+	// A fine-tuned model has the price of its base model.
+	f(pricing.Query{Model: "ft:gpt-4o-2024-08-06:org::id"}, "gpt-4o/2024-08-06/GlobalStandard/*")
+	f(pricing.Query{Model: "gpt-4o-2024-08-06.ft-0123456789abcdef"}, "gpt-4o/2024-08-06/GlobalStandard/*")
 	f(pricing.Query{Model: "gpt-35-turbo"}, "gpt-3.5-turbo/*/GlobalStandard/*")
 	f(pricing.Query{Model: "gpt-3.5-turbo-1106"}, "gpt-3.5-turbo/1106/GlobalStandard/*")
 	f(pricing.Query{Model: "gpt-35-turbo", Version: "1106"}, "gpt-3.5-turbo/1106/GlobalStandard/*")
@@ -210,7 +220,7 @@ func TestLookup(t *testing.T) {
 	// Names that contain a known name are other models.
 	for _, name := range []string{
 		"", "gpt", "gpt-4o-min", "gpt-4o-miniature", "my-gpt-4o", "gpt-4o-2024", "gpt-5-huge", "gpt-5.6-sol-x", "dall-e-2",
-		"gpt-4o.ft-0123456789abcdef", "ft:gpt-4o", "command-r-plus", "gpt-350-turbo",
+		"ft:gpt-4o", "ft::gpt-4o", "gpt-4o.ft-", "gpt-4o-ft-x", "ft:unheard-of:org::id", "command-r-plus", "gpt-350-turbo",
 	} {
 		f(pricing.Query{Model: name}, "")
 	}
@@ -226,7 +236,16 @@ func TestDearest(t *testing.T) {
 	f(pricing.ModeChat, "gpt-5.4-pro/*/GlobalStandard/*")
 	f(pricing.ModeResponses, "gpt-5.4-pro/*/GlobalStandard/*")
 	f(pricing.ModeEmbedding, "embedding:text-embedding-3-large/*/GlobalStandard/*")
-	f(pricing.ModeImage, "")
+	f(pricing.ModeImage, "image_generation:gpt-image-1/*/GlobalStandard/*")
+	f(pricing.ModeTranscription, "audio_transcription:gpt-4o-transcribe-diarize/*/GlobalStandard/*") // the first by key
+	f(pricing.ModeVideo, "video_generation:sora-2-pro-high-res/*/GlobalStandard/*")
+	f(pricing.ModeTool, "")
+	f("unheard-of", "")
+	e, _ := pricing.Builtin().Dearest(pricing.ModeSpeech, now)
+	got, err := e.Charge(usage.Usage{}, []usage.Item{{Meter: usage.ItemCharacter, Quantity: 1000}}, "")
+	if err != nil || got.List.String() != "0.03" {
+		t.Errorf("the dearest 1000 characters: %v, %v", got.List, err)
+	}
 }
 
 func TestNormalizeModel(t *testing.T) {
@@ -241,6 +260,14 @@ func TestNormalizeModel(t *testing.T) {
 	f("gpt-4-1106-preview", "gpt-4", "1106-preview")
 	f("gpt-4o-mini-2024-07-18", "gpt-4o-mini", "2024-07-18")
 	f("davinci:2023-07-21-v2", "davinci", "")
+	f("gpt-3.5-turbo-instruct:20230824-v2", "gpt-3.5-turbo-instruct", "")
+	f("ft:gpt-35-turbo-0613:org:name:id", "gpt-3.5-turbo", "0613")
+	f("gpt-35-turbo-0613.ft-abc", "gpt-3.5-turbo", "0613")
+	f("chat-latest-08062026", "chat-latest", "08062026")
+	f("chat-latest-99992026", "chat-latest-99992026", "")
+	f("ft:", "ft:", "")
+	f("ft::", "ft::", "")
+	f(".ft-x", ".ft-x", "")
 	f("gpt-4o:mine", "gpt-4o:mine", "")
 	f("text-embedding-ada-002", "text-embedding-ada-002", "")
 	f("model-9999", "model-9999", "")

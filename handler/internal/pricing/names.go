@@ -1,9 +1,6 @@
 package pricing
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // Mode is what a model does, and so which meters it has.
 type Mode string
@@ -19,10 +16,20 @@ const (
 	ModeSpeech        Mode = "audio_speech"
 	ModeRealtime      Mode = "realtime"
 	ModeVideo         Mode = "video_generation"
+	// ModeTool is the mode of what a model calls: web search, file search, code
+	// interpreter. Entries of chat models take its prices over.
+	ModeTool Mode = "tool"
 )
 
 var modes = []Mode{
 	ModeChat, ModeResponses, ModeCompletion, ModeEmbedding, ModeImage, ModeTranscription, ModeSpeech, ModeRealtime, ModeVideo,
+	ModeTool,
+}
+
+// Modes are the modes of models, in the order in which a price is looked for
+// when no mode is named.
+func Modes() []Mode {
+	return []Mode{ModeChat, ModeEmbedding, ModeImage, ModeTranscription, ModeSpeech, ModeRealtime, ModeVideo}
 }
 
 // family is the mode that stands for all modes sold by the same price.
@@ -34,51 +41,18 @@ func (m Mode) family() Mode {
 	return m
 }
 
-const (
-	skuGlobalStandard   = "GlobalStandard"
-	skuDataZoneStandard = "DataZoneStandard"
-	skuDataZoneBatch    = "DataZoneBatch"
-)
-
-// skus are the deployment types of Azure OpenAI, as ARM spells them.
-var skus = []string{
-	skuGlobalStandard, skuDataZoneStandard, "Standard", "GlobalBatch", skuDataZoneBatch,
-	"GlobalProvisionedManaged", "DataZoneProvisionedManaged", "ProvisionedManaged",
-}
-
-// canonicalSKU finds a deployment type whatever the case of its letters.
-func canonicalSKU(s string) (string, bool) {
-	i := slices.IndexFunc(skus, func(known string) bool { return strings.EqualFold(known, s) })
-	if i < 0 {
-		return "", false
-	}
-	return skus[i], true
-}
-
-// provisioned tells whether a deployment type is paid by the hour.
-func provisioned(sku string) bool { return strings.HasSuffix(sku, "ProvisionedManaged") }
-
-// sku reads a deployment type. An empty one is left empty.
-func (r *reader) sku(path string) string {
-	s := r.text(path)
-	if s == "" || r.err != nil {
-		return ""
-	}
-	known, ok := canonicalSKU(s)
-	if !ok {
-		r.fail(path, "unknown sku %q; the skus are %s", s, strings.Join(skus, ", "))
-	}
-	return known
-}
-
 // NormalizeModel brings a model's name into the form that the book uses, and
 // splits off the version that is part of it: "azure/gpt-35-turbo-0613" is
 // gpt-3.5-turbo and 0613, "gpt-4o-2024-11-20" is gpt-4o and 2024-11-20,
-// "text-embedding-ada-002-v2" is text-embedding-ada-002 and no version. A name
-// is never shortened in any other way.
+// "text-embedding-ada-002-v2" is text-embedding-ada-002 and no version. A
+// fine-tuned model, "ft:gpt-4o-2024-08-06:org::id" or "gpt-4o-2024-08-06.ft-id",
+// is its base model. A name is never shortened in any other way.
 func NormalizeModel(name string) (model, version string) {
 	s := strings.ToLower(strings.TrimSpace(name))
 	s = strings.TrimPrefix(s, "azure/")
+	if base, ok := baseModel(s); ok {
+		s = base
+	}
 	if head, tail, ok := strings.Cut(s, ":"); ok && trimV(tail) != tail {
 		s = head
 	}
@@ -87,6 +61,22 @@ func NormalizeModel(name string) (model, version string) {
 		s = "gpt-3.5" + rest
 	}
 	return splitVersion(s)
+}
+
+// FineTuned tells whether a model's name is that of a fine-tuned one.
+func FineTuned(name string) bool {
+	_, ok := baseModel(strings.TrimPrefix(strings.ToLower(strings.TrimSpace(name)), "azure/"))
+	return ok
+}
+
+// baseModel is the model that a fine-tuned one was made from.
+func baseModel(s string) (string, bool) {
+	if rest, ok := strings.CutPrefix(s, "ft:"); ok {
+		base, _, named := strings.Cut(rest, ":")
+		return base, named && base != ""
+	}
+	base, id, ok := strings.Cut(s, ".ft-")
+	return base, ok && base != "" && id != ""
 }
 
 // trimV removes a suffix -v and digits.
@@ -98,9 +88,9 @@ func trimV(s string) string {
 	return s[:i]
 }
 
-// splitVersion splits "-2024-11-20", "-0613" or "-1106-preview" off a name.
+// splitVersion splits "-2024-11-20", "-0613", "-1106-preview" or "-08062026" off a name.
 func splitVersion(s string) (model, version string) {
-	for _, shape := range []string{"-dddd-dd-dd", "-dddd", "-dddd-preview"} {
+	for _, shape := range []string{"-dddd-dd-dd", "-dddd", "-dddd-preview", "-dddd20dd"} {
 		i := len(s) - len(shape)
 		if i > 0 && hasShape(s[i:], shape) && (len(shape) == len("-2024-11-20") || isMonthDay(s[i+1:])) {
 			return s[:i], s[i+1:]
@@ -128,38 +118,18 @@ func isMonthDay(s string) bool {
 // canonical resolves names that mean another model: Azure reports ada for
 // text-embedding-ada-002, and lists gpt-4-turbo as gpt-4 of version turbo-2024-04-09.
 func canonical(model, version string, mode Mode) (string, string) {
-	if model == "ada" && mode == ModeEmbedding {
+	switch {
+	case model == "ada" && mode == ModeEmbedding:
 		model = "text-embedding-ada-002"
+	case model == "whisper" && mode == ModeTranscription: // as Azure names OpenAI's whisper-1
+		model = "whisper-1"
+	case (model == "tts" || model == "tts-hd") && mode == ModeSpeech:
+		model = "tts-1" + strings.TrimPrefix(model, "tts")
 	}
 	if rest, ok := strings.CutPrefix(version, "turbo-"); ok && model == "gpt-4" {
 		return "gpt-4-turbo", rest
 	}
 	return model, version
-}
-
-// normalizeRegion makes "East US 2" into "eastus2".
-func normalizeRegion(s string) string { return strings.ToLower(strings.ReplaceAll(s, " ", "")) }
-
-// The regions of the two data zones. A region that is in neither has no data-zone price.
-var zones = map[string][]string{
-	"us": {
-		"eastus", "eastus2", "centralus", "northcentralus", "southcentralus", "westcentralus", "westus", "westus2", "westus3",
-	},
-	"eu": {
-		"austriaeast", "belgiumcentral", "denmarkeast", "finlandcentral", "francecentral", "francesouth", "germanynorth",
-		"germanywestcentral", "greececentral", "italynorth", "northeurope", "polandcentral", "spaincentral", "swedencentral",
-		"swedensouth", "westeurope",
-	},
-}
-
-// zoneOf is the data zone of a region (or the zone itself), empty if there is none.
-func zoneOf(region string) string {
-	for zone, regions := range zones {
-		if region == zone || slices.Contains(regions, region) {
-			return zone
-		}
-	}
-	return ""
 }
 
 // is56OrLater tells whether a model is of the families that are charged for

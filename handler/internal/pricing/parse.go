@@ -20,29 +20,22 @@ const (
 	PriceMax = 1000 * money.NanoPerUSD * money.PicoPerNano
 	// TokensMax is the largest context size or output size accepted, in tokens.
 	TokensMax = 1 << 32
-)
 
-// The names of the meters in pico_usd. A prefix tells the band: prio_ is the
-// priority tier, long_ a prompt above long_threshold, long_prio_ both.
-var meters = []string{
-	"in", "in_cached", "in_cache_write", "out",
-	"audio_in", "audio_in_cached", "audio_out", "image_in", "image_out",
-	"prio_in", "prio_in_cached", "prio_out",
-	"long_in", "long_in_cached", "long_out", "long_prio_in", "long_prio_in_cached", "long_prio_out",
-	"batch_in", "batch_out",
-	"per_image", "sec_in", "sec_out", "char_in", "video_sec", "code_interpreter_session",
-}
+	multiplierUnit = "parts per million (950000 is 5 % off)"
+)
 
 // Parse reads a price file:
 //
-//	{"version":"x","source":"...","prices":[{"model":"gpt-4o","version":"","sku":"GlobalStandard","region":"",
+//	{"version":"x","source":"...","multiplier_ppm":950000,
+//	 "prices":[{"model":"gpt-4o","version":"","sku":"GlobalStandard","region":"",
 //	 "mode":"chat","from":"2026-01-01","ctx_in":128000,"max_out":16384,
 //	 "pico_usd":{"in":2500000,"in_cached":1250000,"out":10000000}}]}
 //
 // Prices are whole pico-USD per unit, that is, USD per million tokens times a
 // million. Only model and pico_usd are required; mode is chat if left out; an
-// empty version, sku, region or from means any. An error names the line, the
-// field and what to write instead.
+// empty version, sku, region or from means any. multiplier_ppm, of all prices
+// or of an entry, turns list prices into what is charged, in parts per million.
+// An error names the line, the field and what to write instead.
 func Parse(data []byte) (*Book, error) {
 	if len(data) > FileBytesMax {
 		return nil, fmt.Errorf("prices: %d bytes; at most %d are read", len(data), FileBytesMax)
@@ -56,10 +49,12 @@ func Parse(data []byte) (*Book, error) {
 			book.version = r.text(name)
 		case "source":
 			book.source = r.text(name)
+		case "multiplier_ppm":
+			book.multiplier = r.positive(name, MultiplierMax, multiplierUnit)
 		case "prices":
 			r.array(name, func(i int) { book.read(r, i, lines) })
 		default:
-			r.fail(name, "unknown field; the fields are version, source, prices")
+			r.fail(name, "unknown field; the fields are version, source, multiplier_ppm, prices")
 		}
 	})
 	if err := r.end(); err != nil {
@@ -80,7 +75,7 @@ func (b *Book) read(r *reader, i int, lines map[identity]int) {
 		return
 	}
 	path := fmt.Sprintf("prices[%d]", i)
-	e := Entry{Mode: ModeChat, meters: map[string]money.Pico{}}
+	e := Entry{Mode: ModeChat, meters: map[string]money.Pico{}, own: money.PPM, markup: money.PPM}
 	r.object(path, func(name string) { e.readField(r, join(path, name), name) })
 	if r.err != nil {
 		return
@@ -130,6 +125,8 @@ func (e *Entry) readField(r *reader, path, name string) {
 		e.MaxOut = r.positive(path, TokensMax, tokens)
 	case "long_threshold":
 		e.LongThreshold = r.positive(path, TokensMax, tokens)
+	case "multiplier_ppm":
+		e.own = r.positive(path, MultiplierMax, multiplierUnit)
 	case "pico_usd":
 		r.object(path, func(meter string) {
 			path := join(path, meter)
@@ -140,7 +137,7 @@ func (e *Entry) readField(r *reader, path, name string) {
 			e.meters[meter] = money.Pico(r.positive(path, int64(PriceMax), "pico-USD per unit (2.50 USD per million tokens is 2500000)"))
 		})
 	default:
-		r.fail(path, "unknown field; the fields are model, version, sku, region, mode, from, ctx_in, max_out, long_threshold, pico_usd")
+		r.fail(path, "unknown field; the fields are model, version, sku, region, mode, from, ctx_in, max_out, long_threshold, multiplier_ppm, pico_usd")
 	}
 }
 
@@ -161,15 +158,27 @@ func (e *Entry) check() string {
 		e.Version = version
 	}
 	e.Model, e.Version = canonical(e.Model, e.Version, e.Mode)
-	if provisioned(e.SKU) {
-		return fmt.Sprintf("sku %s is paid by the hour, not by the token; use %s", e.SKU, skuGlobalStandard)
+	if why := e.checkMeters(); why != "" {
+		return why
 	}
+	e.Key = e.key()
+	for item, meter := range itemMeters {
+		e.items[item] = itemPrice{e.meters[meter], e.own}
+	}
+	e.resolve()
+	return ""
+}
+
+// checkMeters says what is wrong with an entry's meters.
+func (e *Entry) checkMeters() string {
 	_, in := e.meters["in"]
 	_, out := e.meters["out"]
 	_, longIn := e.meters["long_in"]
 	switch {
 	case len(e.meters) == 0:
 		return "pico_usd is missing or empty; a missing price is never 0"
+	case e.Mode == ModeTool:
+		return e.checkTool()
 	case e.Mode.family() == ModeChat && !(in && out):
 		return fmt.Sprintf("pico_usd of mode %s needs both in and out (or is mode wrong?)", e.Mode)
 	case e.Mode == ModeEmbedding && !in:
@@ -178,20 +187,38 @@ func (e *Entry) check() string {
 		return "long_threshold and pico_usd.long_in go together; give both or neither"
 	}
 	for meter := range e.meters {
-		base := ""
-		switch {
-		case meter == "long_prio_in" || strings.HasPrefix(meter, "long_") && !strings.HasPrefix(meter, "long_prio_"):
-			base = "long_in"
-		case strings.HasPrefix(meter, "long_prio_"):
-			base = "long_prio_in"
-		case strings.HasPrefix(meter, "prio_"):
-			base = "prio_in"
-		}
-		if base != "" && e.meters[base] == 0 {
+		if base := baseOf(meter); base != "" && e.meters[base] == 0 {
 			return fmt.Sprintf("pico_usd.%s needs %s", meter, base)
 		}
 	}
-	e.Key = e.key()
-	e.bands = resolve(e)
+	return ""
+}
+
+// checkTool: a tool is priced by its one meter, whatever the model.
+func (e *Entry) checkTool() string {
+	item, ok := toolNames[e.Model]
+	if !ok {
+		return fmt.Sprintf("model %q is no tool; they are code_interpreter, file_search, web_search", e.Model)
+	}
+	if _, ok := e.meters[itemMeters[item]]; !ok || len(e.meters) != 1 || e.Version != "" || e.LongThreshold != 0 {
+		return fmt.Sprintf("the tool %s has the meter %s and nothing else, and no version", e.Model, itemMeters[item])
+	}
+	return ""
+}
+
+// baseOf is the meter without which another says nothing.
+func baseOf(meter string) string {
+	switch {
+	case meter == "long_prio_in":
+		return "long_in"
+	case strings.HasPrefix(meter, "long_prio_"):
+		return "long_prio_in"
+	case strings.HasPrefix(meter, "long_"):
+		return "long_in"
+	case strings.HasPrefix(meter, "prio_"):
+		return "prio_in"
+	case strings.HasPrefix(meter, "batch_"):
+		return "batch_in"
+	}
 	return ""
 }

@@ -10,11 +10,13 @@ type ToolCall struct {
 	Arguments string // as the model wrote them: JSON, or free text
 }
 
-// Answer is what was learnt from an answer of chat, completions, embeddings or
-// responses. What it does not say is empty.
+// Answer is what was learnt from an answer of any operation. What it does not
+// say is empty.
 type Answer struct {
-	Usage    Usage // the last one reported
-	HasUsage bool  // Usage says something that can be billed; one of zeros does not
+	Usage Usage // the last one reported; of a stream of images, the sum of theirs
+	// HasUsage: Usage says something that can be billed, or Items has the length
+	// of the audio that it was reported by. A usage of zeros does not.
+	HasUsage bool
 
 	Model       string
 	ResponseID  string
@@ -29,16 +31,18 @@ type Answer struct {
 	// What is sold by other units than tokens, as far as the answer tells: calls
 	// of tools that the service runs, milliseconds of audio.
 	Items []Item
-	// Extra are the members of the usage that no field of Usage takes, as JSON;
-	// nil if there are none.
+	// Extra are the members of the usage object that are not known here, as a
+	// JSON object of the same shape; nil if there are none. It has at most
+	// UsageExtraBytesMax bytes, and no text but single words.
 	Extra []byte
-	// Images is how many images the answer has. Quality and Size are as it says.
+	// Images is how many images an answer of the images operations has. Quality
+	// and Size are as it says.
 	Images        int64
 	Quality, Size string
 
-	Stops    int // finish reasons seen
-	Choices  int // choices seen
-	Deltas   int // events with a piece of output that were looked into
+	Stops   int // finish reasons seen
+	Choices int // choices seen
+	Deltas  int // events with a piece of output that were looked into
 
 	// Output, only if it was asked for, up to TextBytesMax together.
 	Text          []byte     // of all choices, one choice after the other
@@ -49,48 +53,76 @@ type Answer struct {
 
 // FromBody reads a JSON answer: of any of the operations, or an error. A body
 // that is cut off or not quite JSON says what can be made out; it is not
-// Finished then, unless its object ends.
+// Finished then, unless its object ends. Of what is not JSON nothing is made
+// out.
 func FromBody(body []byte, gatherText bool) Answer {
-	r := reading{gather: gatherText}
-	if err := r.document(body); err != nil {
-		w := NewBodyReader()
-		_, _ = w.Write(body)
-		outline := w.Answer()
-		r.Answer.adopt(outline)
-		r.Finished = outline.Finished
-		return r.answer()
+	r := reading{gather: gatherText, whole: true}
+	ends := true
+	if r.document(body) != nil {
+		w := newWalk(outline...)
+		w.Take(body)
+		r.outline(w)
+		ends = w.Done()
 	}
-	r.Finished = r.Status != "queued" && r.Status != "in_progress"
-	return r.answer()
-}
-
-// adopt takes over what another reader made out.
-func (a *Answer) adopt(b Answer) {
-	if b.HasUsage {
-		a.Usage, a.HasUsage = b.Usage, true
-	}
-	for _, pair := range [][2]*string{
-		{&a.Model, &b.Model}, {&a.ResponseID, &b.ResponseID}, {&a.ServiceTier, &b.ServiceTier},
-		{&a.Status, &b.Status}, {&a.ErrorCode, &b.ErrorCode},
-	} {
-		if *pair[1] != "" {
-			*pair[0] = *pair[1]
-		}
-	}
-	a.Filtered = a.Filtered || b.Filtered
+	return r.body(ends)
 }
 
 // reading is an answer that is being read.
 type reading struct {
 	Answer
 	gather bool
+	whole  bool // it comes as one body, not as events
 	output output
 	chunk  chunk // of the document at hand
+
+	millis   int64 // of audio, by the usage
+	duration int64 // of audio in milliseconds, by the body
+	object   bool  // it says what kind of object it is
+	elements int64 // of its data
+	done     calls // that events told of one by one
+	listed   calls // in the output of the whole answer
+}
+
+// body is the answer that a body is.
+func (r *reading) body(ends bool) Answer {
+	r.report()
+	r.listed = r.chunk.listed
+	r.Finished = ends && r.Status != "queued" && r.Status != "in_progress"
+	// A verbose transcription says how long its audio is, and has no name, id or
+	// usage. A list of images says not what it is, as lists of others do.
+	if !r.HasUsage && r.duration > 0 && r.Model == "" && r.ResponseID == "" && r.Status == "" && r.ErrorCode == "" {
+		r.HasUsage, r.millis = true, r.duration
+	}
+	if !r.object {
+		r.Images = r.elements
+	}
+	return r.answer()
+}
+
+// report takes over the usage of the document at hand.
+func (r *reading) report() {
+	if !r.chunk.reported {
+		return
+	}
+	said := &r.chunk.report
+	r.chunk.reported = false
+	if extra := said.extra.object(); extra != nil || said.billable() {
+		r.Extra = extra
+	}
+	if !said.billable() {
+		return
+	}
+	if isImage([]byte(r.chunk.kind)) { // each tells of itself
+		said.Usage = r.Usage.Add(said.Usage)
+	}
+	r.Usage, r.HasUsage, r.millis = said.Usage, true, said.millis
 }
 
 // chunk is what the document at hand has, beyond what goes into the answer.
 type chunk struct {
 	usage     bool // an object, be it of zeros
+	report    report
+	reported  bool // it was an object that could be read
 	noChoices bool // an empty array of choices
 	other     bool // something that a usage chunk does not have
 	within    bool // the member at hand is one of its response member
@@ -100,6 +132,8 @@ type chunk struct {
 	delta jsonscan.Value
 	item  jsonscan.Value
 	index int // output_index
+
+	listed calls // in its output
 }
 
 func (r *reading) answer() Answer {
@@ -107,6 +141,11 @@ func (r *reading) answer() Answer {
 	a.Choices = max(a.Choices, r.output.choices())
 	a.Text, a.ToolCalls = r.output.text(), r.output.toolCalls()
 	a.TextBytes, a.ToolCallBytes = r.output.textBytes, r.output.callBytes
+	sold := &r.listed
+	if sold.items == 0 { // no list that repeats what was done
+		sold = &r.done
+	}
+	a.Items = sold.sold(r.millis)
 	return a
 }
 
@@ -166,7 +205,24 @@ func (r *reading) member(key []byte, v jsonscan.Value) {
 				}
 			})
 		})
+	case "quality":
+		name(v, &r.Quality)
+	case "size":
+		name(v, &r.Size)
+	case "object":
+		r.object = r.object || v.Kind == jsonscan.KindString
+	case "duration":
+		r.duration, _ = millis(v)
+	case "data":
+		if !r.chunk.within {
+			elements(v, func(index int, _ jsonscan.Value) { r.elements = int64(index) + 1 })
+		}
 	case "output":
+		r.chunk.listed = calls{}
+		elements(v, func(index int, v jsonscan.Value) {
+			r.chunk.listed.item(v)
+			r.chunk.listed.items = index + 1
+		})
 		if r.gather && !r.chunk.within { // an event repeats there what the deltas brought
 			elements(v, func(_ int, v jsonscan.Value) { r.item(v) })
 		}
@@ -182,6 +238,10 @@ func (r *reading) eventMember(key []byte, v jsonscan.Value) {
 	switch string(key) {
 	case "type":
 		name(v, &r.chunk.kind)
+	case "text": // of a transcription; an event repeats there what the deltas brought
+		if r.gather && r.whole {
+			r.output.say(0, v)
+		}
 	case "code":
 		name(v, &r.chunk.code)
 	case "delta":
@@ -200,9 +260,8 @@ func (r *reading) usage(v jsonscan.Value) {
 		return
 	}
 	r.chunk.usage = true
-	if u, ok := FromJSON(v.Raw); ok && u.Reported() {
-		r.Usage, r.HasUsage = u, true
-	}
+	r.chunk.report = report{}
+	r.chunk.reported = r.chunk.report.read(v.Raw)
 }
 
 // fault reads an error: an object with a code, or whatever stands in its place.
@@ -305,47 +364,4 @@ func (r *reading) message(index int, key []byte, v jsonscan.Value) {
 			})
 		})
 	}
-}
-
-// item reads one item of a response's output.
-func (r *reading) item(v jsonscan.Value) {
-	key := callKey{choice: responsesChoice, index: len(r.output.calls)}
-	kind := itemKind(v)
-	members(v, func(field []byte, v jsonscan.Value) {
-		switch string(field) {
-		case "content", "summary":
-			r.parts(0, v)
-		case "code": // of a code interpreter call
-			r.output.say(0, v)
-		}
-	})
-	if isCall(kind) {
-		r.output.function(key, v)
-	}
-}
-
-// parts reads the texts of an array of content parts.
-func (r *reading) parts(choice int, v jsonscan.Value) {
-	elements(v, func(_ int, v jsonscan.Value) {
-		members(v, func(field []byte, v jsonscan.Value) {
-			if f := string(field); f == "text" || f == "refusal" {
-				r.output.say(choice, v)
-			}
-		})
-	})
-}
-
-func itemKind(item jsonscan.Value) (kind string) {
-	members(item, func(key []byte, v jsonscan.Value) {
-		if string(key) == "type" {
-			name(v, &kind)
-		}
-	})
-	return kind
-}
-
-// isCall tells whether an item of a response has a name and arguments that the
-// model wrote.
-func isCall(kind string) bool {
-	return kind == "function_call" || kind == "custom_tool_call" || kind == "mcp_call"
 }

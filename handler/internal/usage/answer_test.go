@@ -216,25 +216,3 @@ func TestEveryRecordedAnswer(t *testing.T) {
 		}
 	}
 }
-
-func FuzzFromBody(f *testing.F) {
-	f.Add([]byte(`{"choices":[{"message":{"content":"x","tool_calls":[{"function":{"name":"f"}}]}}],"usage":{"prompt_tokens":1}}`), 3)
-	f.Add([]byte(`{"status":"completed","output":[{"type":"message","content":[{"text":"x"}]}],`+
-		`"content_filters":[{"blocked":true}],"error":{"code":1}}`), 7)
-	f.Fuzz(func(t *testing.T, body []byte, size int) {
-		size = max(size, 1)
-		a := usage.FromBody(body, true)
-		r := usage.NewBodyReader()
-		for rest := body; len(rest) > 0; {
-			n := min(size, len(rest))
-			_, _ = r.Write(rest[:n])
-			rest = rest[n:]
-		}
-		if len(a.Text) > len(body)+3 || a.HasUsage != a.Usage.Reported() || r.Answer().HasUsage != r.Answer().Usage.Reported() {
-			t.Fatalf("%+v", a)
-		}
-		usage.FromJSON(body)
-		var s usage.Stream
-		s.Oversized(body)
-	})
-}

@@ -117,3 +117,37 @@ func (o *output) toolCalls() []ToolCall {
 	}
 	return calls
 }
+
+// item reads one item of a response's output.
+func (r *reading) item(v jsonscan.Value) {
+	key := callKey{choice: responsesChoice, index: len(r.output.calls)}
+	kind := typeIn(v)
+	members(v, func(field []byte, v jsonscan.Value) {
+		switch string(field) {
+		case "content", "summary":
+			r.parts(0, v)
+		case "code": // of a code interpreter call
+			r.output.say(0, v)
+		}
+	})
+	if isCall(kind) {
+		r.output.function(key, v)
+	}
+}
+
+// parts reads the texts of an array of content parts.
+func (r *reading) parts(choice int, v jsonscan.Value) {
+	elements(v, func(_ int, v jsonscan.Value) {
+		members(v, func(field []byte, v jsonscan.Value) {
+			if f := string(field); f == "text" || f == "refusal" {
+				r.output.say(choice, v)
+			}
+		})
+	})
+}
+
+// isCall tells whether an item of a response has a name and arguments that the
+// model wrote.
+func isCall(kind string) bool {
+	return kind == "function_call" || kind == "custom_tool_call" || kind == "mcp_call"
+}

@@ -20,66 +20,102 @@ const (
 )
 
 // FromJSON reads a usage object, in the form of chat, completions and
-// embeddings (prompt_tokens, completion_tokens) or of responses and images
-// (input_tokens, output_tokens). A count that is null, of another type,
-// negative, fractional or above CountMax is taken for absent. ok is false if
-// raw is no object.
+// embeddings (prompt_tokens, completion_tokens) or of responses, images, audio
+// and realtime (input_tokens, output_tokens). A count that is null, of another
+// type, negative, fractional or above CountMax is taken for absent. ok is false
+// if raw is no object.
 func FromJSON(raw []byte) (u Usage, ok bool) {
+	var r report
+	if !r.read(raw) {
+		return Usage{}, false
+	}
+	return r.Usage, true
+}
+
+// report is all that a usage object says.
+type report struct {
+	Usage
+	millis int64 // of audio, where that is sold and not tokens
+	extra  extra
+}
+
+// billable tells whether there is anything to bill.
+func (r *report) billable() bool { return r.Reported() || r.millis > 0 }
+
+// read reads a usage object. It is false if raw is none.
+func (r *report) read(raw []byte) bool {
 	err := jsonscan.Object(raw, func(key []byte, v jsonscan.Value) error {
 		switch string(key) {
 		case "prompt_tokens":
-			readCount(v, &u.Prompt)
+			readCount(v, &r.Prompt)
 		case "completion_tokens":
-			readCount(v, &u.Completion)
+			readCount(v, &r.Completion)
 		case "input_tokens":
-			if !u.Prompt.Known {
-				readCount(v, &u.Prompt)
+			if !r.Prompt.Known {
+				readCount(v, &r.Prompt)
 			}
 		case "output_tokens":
-			if !u.Completion.Known {
-				readCount(v, &u.Completion)
+			if !r.Completion.Known {
+				readCount(v, &r.Completion)
 			}
 		case "prompt_tokens_details", "input_tokens_details", "input_token_details":
-			u.promptDetails(v)
+			r.promptDetails(key, v)
 		case "completion_tokens_details", "output_tokens_details", "output_token_details":
-			u.completionDetails(v)
+			r.completionDetails(key, v)
+		case "seconds": // beside "type":"duration"
+			r.millis, _ = millis(v)
+		case "total_tokens", "type": // the others say it too
+		default:
+			r.extra.add(v, key)
 		}
 		return nil
 	})
-	if err != nil {
-		return Usage{}, false
+	if r.Reported() { // tokens and seconds are two ways to sell the same
+		r.millis = 0
 	}
-	return u, true
+	return err == nil
 }
 
-func (u *Usage) promptDetails(details jsonscan.Value) {
+func (r *report) promptDetails(within []byte, details jsonscan.Value) {
 	members(details, func(key []byte, v jsonscan.Value) {
 		switch string(key) {
 		case "cached_tokens":
-			readCount(v, &u.Cached)
+			readCount(v, &r.Cached)
 		case "cache_write_tokens":
-			readCount(v, &u.CacheWrite)
+			readCount(v, &r.CacheWrite)
 		case "audio_tokens":
-			readCount(v, &u.AudioIn)
+			readCount(v, &r.AudioIn)
 		case "image_tokens":
-			readCount(v, &u.ImageIn)
+			readCount(v, &r.ImageIn)
+		case "text_tokens": // the rest
 		case "cached_tokens_details":
-			members(v, func(key []byte, v jsonscan.Value) {
-				if string(key) == "audio_tokens" {
-					readCount(v, &u.AudioInCached)
+			members(v, func(detail []byte, v jsonscan.Value) {
+				switch string(detail) {
+				case "audio_tokens":
+					readCount(v, &r.AudioInCached)
+				case "text_tokens", "image_tokens": // cached like text
+				default:
+					r.extra.add(v, within, key, detail)
 				}
 			})
+		default:
+			r.extra.add(v, within, key)
 		}
 	})
 }
 
-func (u *Usage) completionDetails(details jsonscan.Value) {
+func (r *report) completionDetails(within []byte, details jsonscan.Value) {
 	members(details, func(key []byte, v jsonscan.Value) {
 		switch string(key) {
 		case "reasoning_tokens":
-			readCount(v, &u.Reasoning)
+			readCount(v, &r.Reasoning)
 		case "audio_tokens":
-			readCount(v, &u.AudioOut)
+			readCount(v, &r.AudioOut)
+		case "image_tokens":
+			readCount(v, &r.ImageOut)
+		case "text_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens": // inside the completion, at its price
+		default:
+			r.extra.add(v, within, key)
 		}
 	})
 }

@@ -3,7 +3,10 @@ package usage
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"time"
+
+	"github.com/costgate/costgate/handler/internal/jsonscan"
 )
 
 // RecordSchema is the version of the record's JSON form (docs/record.schema.json).
@@ -115,8 +118,9 @@ type Record struct {
 	ImageInputTokens  Count             `json:"image_input_tokens"`
 	Images            Count             `json:"images"`
 	Items             []Item            `json:"items"`
-	Unit              Text              `json:"unit"`   // of charge: "usd" (nano-USD) or "tokens"
-	Charge            Count             `json:"charge"` // what the budget lost (a deposit: what it gained, negative)
+	UsageExtra        Extra             `json:"usage_extra"` // what was reported beyond the other fields
+	Unit              Text              `json:"unit"`        // of charge: "usd" (nano-USD) or "tokens"
+	Charge            Count             `json:"charge"`      // what the budget lost (a deposit: what it gained, negative)
 	CostNanoUSD       Count             `json:"cost_nano_usd"`
 	ListCostNanoUSD   Count             `json:"list_cost_nano_usd"`
 	HoldNanoUSD       Count             `json:"hold_nano_usd"`
@@ -129,9 +133,47 @@ type Record struct {
 	Tags              map[string]string `json:"tags"`
 }
 
+// SetAnswer copies what an answer told of its use into the record: its usage if
+// it has one, the rest of its usage object, items and images. What it does not
+// tell stays as it is.
+func (r *Record) SetAnswer(a *Answer) {
+	if a.Extra != nil {
+		r.UsageExtra = a.Extra
+	}
+	if a.HasUsage {
+		r.SetUsage(a.Usage)
+	}
+	if a.Items != nil {
+		r.Items = slices.Clone(a.Items)
+	}
+	if a.Images > 0 {
+		r.Images = Of(a.Images)
+	}
+}
+
 // SetUsage copies what an answer reported into the record.
 func (r *Record) SetUsage(u Usage) {
 	r.PromptTokens, r.CachedTokens, r.CacheWriteTokens = u.Prompt, u.Cached, u.CacheWrite
 	r.CompletionTokens, r.ReasoningTokens = u.Completion, u.Reasoning
 	r.AudioInputTokens, r.AudioOutputTokens, r.ImageInputTokens = u.AudioIn, u.AudioOut, u.ImageIn
+	r.UsageExtra = r.UsageExtra.with(u)
+}
+
+// Usage is the usage that SetUsage was given; an ImageOut or AudioInCached of
+// zero is unknown in it.
+func (r *Record) Usage() Usage {
+	u := Usage{
+		Prompt: r.PromptTokens, Cached: r.CachedTokens, CacheWrite: r.CacheWriteTokens, AudioIn: r.AudioInputTokens, ImageIn: r.ImageInputTokens,
+		Completion: r.CompletionTokens, Reasoning: r.ReasoningTokens, AudioOut: r.AudioOutputTokens,
+	}
+	_ = jsonscan.Object(r.UsageExtra, func(key []byte, v jsonscan.Value) error { // it has none if it is null
+		switch string(key) {
+		case extraImageOut:
+			readCount(v, &u.ImageOut)
+		case extraAudioInCached:
+			readCount(v, &u.AudioInCached)
+		}
+		return nil
+	})
+	return u
 }

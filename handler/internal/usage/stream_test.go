@@ -230,3 +230,47 @@ func BenchmarkOrdinaryChunk(b *testing.B) {
 		s.Event(nil, data)
 	}
 }
+
+func BenchmarkOrdinaryResponseEvent(b *testing.B) {
+	var s usage.Stream
+	data := []byte(`{"type":"response.output_text.delta","sequence_number":9,"item_id":"msg_1","output_index":0,"content_index":0,"delta":" word","logprobs":[]}`)
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Event([]byte("response.output_text.delta"), data)
+		s.Event(nil, data)
+	}
+}
+
+// BenchmarkLargeBody reads an answer with images, of which nothing is kept.
+func BenchmarkLargeBody(b *testing.B) {
+	body := []byte(`{"created":1,"data":[{"b64_json":"` + strings.Repeat("iVBORw0K", 1<<18) + `"}],"usage":{"input_tokens":9,"output_tokens":1056}}`)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		r := usage.NewBodyReader()
+		for rest := body; len(rest) > 0; {
+			n := min(32<<10, len(rest))
+			_, _ = r.Write(rest[:n])
+			rest = rest[n:]
+		}
+		if !r.Answer().HasUsage {
+			b.Fatal("no usage")
+		}
+	}
+}
+
+// BenchmarkLargeEmbeddings reads numbers, the slowest of what is passed over.
+func BenchmarkLargeEmbeddings(b *testing.B) {
+	one := `{"object":"embedding","index":0,"embedding":[` + strings.Repeat("-0.0123456789,", 1535) + `0]}`
+	body := []byte(`{"object":"list","data":[` + strings.Repeat(one+",", 99) + one + `],"model":"m","usage":{"prompt_tokens":9}}`)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		r := usage.NewBodyReader()
+		_, _ = r.Write(body)
+		if !r.Answer().HasUsage {
+			b.Fatal("no usage")
+		}
+	}
+}

@@ -59,6 +59,16 @@ type Usage struct {
 	ImageOut      Count
 }
 
+// Add is the sum of two usages, each count known if it is in one of them.
+func (u Usage) Add(other Usage) Usage {
+	return Usage{
+		Prompt: u.Prompt.Add(other.Prompt), Cached: u.Cached.Add(other.Cached), CacheWrite: u.CacheWrite.Add(other.CacheWrite),
+		AudioIn: u.AudioIn.Add(other.AudioIn), AudioInCached: u.AudioInCached.Add(other.AudioInCached), ImageIn: u.ImageIn.Add(other.ImageIn),
+		Completion: u.Completion.Add(other.Completion), Reasoning: u.Reasoning.Add(other.Reasoning),
+		AudioOut: u.AudioOut.Add(other.AudioOut), ImageOut: u.ImageOut.Add(other.ImageOut),
+	}
+}
+
 // Reported tells whether the usage says anything that can be billed: a prompt
 // count above zero, or a completion count above zero. A usage object of zeros
 // is how some failed answers end, and means "not reported".
