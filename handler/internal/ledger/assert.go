@@ -63,7 +63,9 @@ func checkRow(was, is *Entity, forced int64, soft bool) error {
 	n := is.Ints
 	switch kind, _, _ := splitBooksRow(is.Row); kind {
 	case "A":
-		if n["Committed"] < n["Closed"] || n["Closed"] < 0 {
+		// Closed is below zero after a revision that took back more than what is
+		// closed: the lease that the record was charged to is still open.
+		if n["Committed"] < n["Closed"] || n["Committed"] < 0 {
 			return fmt.Errorf("BUG: %s: committed %d, closed %d", is.Row, n["Committed"], n["Closed"])
 		}
 		if over := n["Committed"] - max(was.Ints["Committed"], n["Budget"]); over > forced && !soft {

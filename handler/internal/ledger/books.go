@@ -84,15 +84,3 @@ func (l *Ledger) History(ctx context.Context, productID string, q HistoryQuery) 
 	}
 	return records, page.Next != "", nil
 }
-
-// StoredResponse tells whether a product made a stored response, and how many
-// tokens it is as a context.
-func (l *Ledger) StoredResponse(ctx context.Context, productID, responseID string) (tokens int64, owned bool, err error) {
-	row, err := l.store.Get(ctx, productID, responseRow(responseID))
-	if errors.Is(err, ErrMissing) {
-		return 0, false, nil
-	} else if err != nil {
-		return 0, false, err
-	}
-	return row.Ints["Tokens"], true, nil
-}

@@ -38,6 +38,8 @@ const (
 	ListAnyETag         Mutant = "list-any-etag"         // a list is overwritten whatever it became
 	SweepDeletesUnsent  Mutant = "sweep-deletes-unsent"  // closed leases go with what they have to tell
 	SweepDeletesList    Mutant = "sweep-deletes-list"    // lists go before they are records
+	ReviseTwice         Mutant = "revise-twice"          // each fetch of a response corrects its record
+	ReviseAnyETag       Mutant = "revise-any-etag"       // whatever became of it
 )
 
 // mutated tells whether a rule is to be broken.

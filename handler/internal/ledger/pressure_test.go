@@ -11,6 +11,7 @@ import (
 	"github.com/costgate/costgate/handler/internal/ledger"
 	"github.com/costgate/costgate/handler/internal/quota"
 	"github.com/costgate/costgate/handler/internal/testkit/memstore"
+	"github.com/costgate/costgate/handler/internal/usage"
 )
 
 // bubble runs two processes on one store, on time that passes when all wait.
@@ -256,4 +257,45 @@ func TestAmend(t *testing.T) {
 	if err != nil || records[0].Kind != "config" || records[0].User != "operator" || string(records[0].RequestID) != hold.Record.ID {
 		t.Errorf("the newest of the history: %+v, %v", records, err)
 	}
+}
+
+// TestRevise: what a stored response cost replaces the hold it was charged at,
+// once, while the lease that paid for it is open.
+func TestRevise(t *testing.T) {
+	c := newClock()
+	l := ledger.New(memstore.New(1, c.now), ledger.Options{Instance: "one", Now: c.now})
+	p := mustCreate(t, l)
+	hold, err := reserve(t.Context(), l, p, 70, 70)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := hold.Record
+	record.Charge, record.CostNanoUSD, record.HoldNanoUSD = usage.Of(70), usage.Of(70), usage.Of(70)
+	record.UsageSource = usage.Text(usage.SourceEstimate)
+	if _, err := l.Settle(t.Context(), hold, ledger.Settlement{Record: record, StoredResponse: "resp_1"}); err != nil {
+		t.Fatal(err)
+	}
+	revise := func(response string, charge int64) (usage.Record, bool, error) {
+		return l.Revise(t.Context(), p.ID, response, 33, func(r *usage.Record) error {
+			r.Charge, r.CostNanoUSD, r.UsageSource = usage.Of(charge), usage.Of(charge), usage.Text(usage.SourceProvider)
+			r.PromptTokens, r.CompletionTokens = usage.Of(30), usage.Of(3)
+			return nil
+		})
+	}
+	if _, _, err := revise("resp_2", 1); !errors.Is(err, ledger.ErrUnknownRecord) {
+		t.Errorf("a response of nobody: %v", err)
+	}
+	if r, done, err := revise("resp_1", 20); err != nil || !done || r.Rev != 2 || r.Charge.N != 20 {
+		t.Errorf("%+v, %v, %v", r, done, err)
+	}
+	if r, done, err := revise("resp_1", 5); err != nil || done || r.Charge.N != 20 {
+		t.Errorf("again: %+v, %v, %v", r, done, err)
+	}
+	if a := balance(t, l, p); a.Spent != 20 || a.Records != 1 || a.Overruns != 0 {
+		t.Errorf("books: %+v", a)
+	}
+	if s, owned, err := l.StoredResponse(t.Context(), p.ID, "resp_1"); err != nil || !owned || s.Tokens != 33 || s.RecordID != record.ID {
+		t.Errorf("stored: %+v, %v, %v", s, owned, err)
+	}
+	wantClean(t, l, p)
 }

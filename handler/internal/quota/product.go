@@ -109,7 +109,8 @@ type Product struct {
 	MaxOutputTokens   int64             `json:"maxOutputTokens,omitempty"`
 	Disconnect        Disconnect        `json:"disconnect"`
 	UnknownPrice      UnknownPrice      `json:"unknownPrice"`
-	BudgetName        string            `json:"budgetName"` // of the Azure budget whose alerts concern it
+	MultiplierPPM     int64             `json:"multiplierPpm,omitempty"` // of what the product is charged; 0: as listed
+	BudgetName        string            `json:"budgetName"`              // of the Azure budget whose alerts concern it
 	Tags              map[string]string `json:"tags,omitempty"`
 	RequestsPerMinute int64             `json:"requestsPerMinute,omitempty"`
 	TokensPerMinute   int64             `json:"tokensPerMinute,omitempty"`

@@ -121,7 +121,8 @@ func (r *run) provide(of *product, p *process) bool {
 func (r *run) brief(p *process, of *product, length time.Duration) {
 	asked := r.now
 	if hold, err := r.reserve(p, of, 300, 300); err == nil {
-		r.serve(p, of, hold, asked, r.random.Int64N(300), length)
+		cost := r.random.Int64N(300)
+		r.serve(p, of, hold, asked, cost, length, false, cost)
 	}
 }
 
@@ -147,7 +148,7 @@ func (r *run) insist(p *process, of *product) {
 		if err == nil {
 			r.count("end game won")
 			r.trace("%s was let in after %v", p.name, r.now-began)
-			r.serve(p, of, hold, asked, 1, 100*time.Millisecond)
+			r.serve(p, of, hold, asked, 1, 100*time.Millisecond, false, 1)
 			return
 		}
 		if o.free(window) < free || o.stopped < never { // an alert may have come late

@@ -143,18 +143,22 @@ func (r *run) request(p *process, of *product) {
 	if of.overruns && r.chance(20) {
 		cost = hold.Amount + 1 + r.random.Int64N(2*hold.Amount)
 	}
+	truth, background := cost, !r.config.Linear && r.chance(6)
+	if background {
+		cost = hold.Amount
+	}
 	length := r.between(100*time.Millisecond, 4*time.Second)
 	if r.chance(15) {
 		length = r.between(4*time.Second, 60*time.Second)
 	}
-	r.serve(p, of, hold, asked, cost, length)
+	r.serve(p, of, hold, asked, cost, length, background, truth)
 }
 
 // serve forwards a request and settles it.
-func (r *run) serve(p *process, of *product, hold *ledger.Hold, asked time.Duration, cost int64, length time.Duration) {
+func (r *run) serve(p *process, of *product, hold *ledger.Hold, asked time.Duration, cost int64, length time.Duration, background bool, truth int64) {
 	ctx := context.Background()
 	q := of.oracle.forward(p, hold, cost, length)
-	q.asked = asked
+	q.asked, q.background, q.truth = asked, background, truth
 	s := of.oracle.period(q.period)
 	r.running++
 	s.running += q.hold
@@ -177,11 +181,49 @@ func (r *run) serve(p *process, of *product, hold *ledger.Hold, asked time.Durat
 	if r.chance(5) {
 		end.StoredResponse = fmt.Sprintf("resp_%d", r.random.IntN(30))
 	}
+	if background {
+		done.UsageSource, done.PromptTokens, done.CompletionTokens = usage.Text(usage.SourceEstimate), usage.Count{}, usage.Count{}
+		end.Record, end.StoredResponse = done, r.name("background")
+		for at := r.between(0, 20*time.Second); ; at += r.between(0, 10*time.Second) { // clients poll, from anywhere
+			for range 1 + r.random.IntN(3) {
+				r.after(at, func() { r.revise(of, q, end.StoredResponse) })
+			}
+			if r.chance(60) {
+				break
+			}
+		}
+	}
 	q.settled = r.now
 	if _, err := p.ledger.Settle(ctx, hold, end); err == nil {
 		q.acked, q.returns, q.stored = true, r.now, end.StoredResponse
 		r.count("settled")
 	}
+}
+
+// revise is what a fetch of a background response does.
+func (r *run) revise(of *product, q *request, response string) {
+	p := r.anybody()
+	if p == nil {
+		return
+	}
+	r.spawn(p, func() {
+		_, done, err := p.ledger.Revise(context.Background(), of.id, response, q.truth, func(record *usage.Record) error {
+			record.Charge, record.CostNanoUSD = usage.Of(q.truth), usage.Of(q.truth)
+			record.UsageSource = usage.Text(usage.SourceProvider)
+			record.PromptTokens, record.CompletionTokens = usage.Of(q.truth/2), usage.Of(q.truth-q.truth/2)
+			return nil
+		})
+		switch {
+		case err != nil:
+			r.count("not revised")
+		case done:
+			r.count("revised")
+			q.revisedSurely = true
+		default:
+			r.count("revised before")
+			q.revisedSurely = true
+		}
+	})
 }
 
 func (r *run) balance() {

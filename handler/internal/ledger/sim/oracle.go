@@ -76,6 +76,9 @@ type request struct {
 	billed                  bool
 	recorded                bool   // its true cost is in the books, or was
 	stored                  string // a response that Azure keeps
+	truth                   int64  // of a background request, charged at its hold first; its stored response tells it
+	background, revised     bool
+	revisedSurely           bool // somebody was told that it is done
 	asked, settled, returns time.Duration
 }
 
@@ -343,6 +346,9 @@ func (o *oracle) lateOverrun(ops []ledger.Op) (charge int64) {
 
 // record notes when the truth of a request is in the books.
 func (o *oracle) record(e, was ledger.Entity) {
+	if o.revision(e, was) {
+		return
+	}
 	if usage.Kind(e.Texts["Kind"]).Spends() && !isSwept(e) {
 		o.settledAt[idOf(e.Row)] = o.run.now
 	}
@@ -367,6 +373,23 @@ func (o *oracle) record(e, was ledger.Entity) {
 		s.exposure += charge - q.hold
 		s.excess += charge - q.hold
 	}
+}
+
+// revision notes that the truth about a background request has replaced its hold.
+func (o *oracle) revision(e, was ledger.Entity) bool {
+	q := o.requests[idOf(e.Row)]
+	if q == nil || !q.background || !q.recorded || was.Row == "" || e.Texts["Source"] != string(usage.SourceProvider) {
+		return false
+	}
+	r, s, charge := o.run, o.period(q.period), e.Ints["Charge"]
+	if q.revised || charge != q.truth {
+		r.violate("REVISE", "%s is revised to %d (again: %v), but cost %d", idOf(e.Row), charge, q.revised, q.truth)
+	}
+	r.count("revised record")
+	s.exposure += charge - was.Ints["Charge"]
+	s.excess += max(0, charge-q.hold)
+	q.revised, q.cost = true, charge
+	return true
 }
 
 // sweeps notes what a reclaim charged.

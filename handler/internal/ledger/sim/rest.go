@@ -156,6 +156,8 @@ func (o *oracle) judge(id string, q *request, rows map[string]usage.Record, unre
 		if o.amendedSurely[id] {
 			r.violate("AMEND", "%s was corrected, but is swept", id)
 		}
+	case q.revisedSurely && !q.revised:
+		r.violate("REVISE", "%s was revised, and costs %d", id, record.Charge.N)
 	case record.Charge.N != q.cost:
 		r.violate("RECORD", "%s costs %d, its record says %d", id, q.cost, record.Charge.N)
 	case q.acked && o.settledAt[id] > q.returns:

@@ -60,7 +60,7 @@ var sometimes = []string{
 	"swept", "in a write-off", "write-off", "write-off reduced", "corrected record", "overlapped", "not durable",
 	"stop during a wait", "forced above the budget", "overrun", "pressed",
 	"refused stopped", "refused exhausted", "refused held", "unavailable", "busy", "unsent spill", "batch full",
-	"soft unlisted", "unlisted and lost", "drained", "amended", "amended too late", "edit repeated", "other body", "other body of an edit",
+	"soft unlisted", "unlisted and lost", "drained", "amended", "amended too late", "revised", "revised before", "revised record", "not revised", "edit repeated", "other body", "other body of an edit",
 	"end game with idle leases", "end game with a long stream", "end game with a silent lake", "end game won",
 }
 
@@ -106,6 +106,7 @@ var budgets = []struct {
 	{ledger.WriteOffNotReduced, 4000, FocusOverlap | FocusLoss}, {ledger.LateDropped, 500, 0}, {ledger.LateBlind, 500, 0},
 	{ledger.VoidUsageFirst, 6000, FocusLists | FocusLoss},
 	{ledger.ListAnyETag, 6000, FocusLists | FocusLoss}, {ledger.SweepDeletesUnsent, 200, 0}, {ledger.SweepDeletesList, 1000, FocusLists},
+	{ledger.ReviseTwice, 100, 0}, {ledger.ReviseAnyETag, 1000, 0},
 }
 
 // TestMain: the collector has better things to do than to keep the heap small.
