@@ -34,6 +34,10 @@ commands:
   simulator   serve the Azure OpenAI simulator alone
   verify      compare the books of every product with its records
   correct     set a swept record to what its request really cost
+  price       print the price of a model, and the rule that chose it
+  rerate      recompute the records of a day by the present price book, and show the differences
+  prices refresh
+              make a price file from the Azure Retail Prices API
   settings    print the table of settings
   help        print this
 
@@ -48,6 +52,29 @@ flags of correct:
   -cost usd           what the request cost, for example 0.0123
   -tokens n           how many tokens it had; of a product that counts tokens
   -by who             noted in the product's history
+flags of price:
+  -model name         a model, or -deployment name: one that DEPLOYMENTS lists
+  -version, -sku, -region, -mode, -quality, -size
+                      what else is known of it (default: of the deployment; -sku GlobalStandard; the first mode that has a price)
+  -at date            2026-01-31 or an RFC 3339 time (default now)
+  -prompt n, -cached n, -output n, -tier name
+                      tokens to compute the cost of
+  -json               print JSON
+flags of rerate:
+  -day date           the day, UTC; required
+  -product id         only this one
+  -prices file        in place of PRICES_FILE
+  -json               print JSON
+flags of prices refresh:
+  -out file           where to write the price file (default -: standard output)
+  -report file        write the whole report here, as JSON
+  -region name        an Azure region to ask for; can be repeated (default: those of DEPLOYMENTS, else all)
+  -model name         a model that the price book does not know, dated or not, with =mode if it is not
+                      chat, for example gpt-realtime-2.1=realtime; can be repeated
+  -arm file           a list of models from Azure Resource Manager, to find meters by id; can be repeated
+  -endpoint url       the price API (default https://prices.azure.com)
+  -strict             write nothing if a meter was refused
+  -dry-run            write nothing but the report
 `
 
 // run is main without the process: it returns the exit code.
@@ -67,6 +94,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return verifyCommand(ctx, args, getenv, stdout, stderr)
 	case "correct":
 		return correctCommand(ctx, args, getenv, stdout, stderr)
+	case "price":
+		return priceCommand(args, getenv, stdout, stderr)
+	case "rerate":
+		return rerateCommand(ctx, args, getenv, stdout, stderr)
+	case "prices":
+		return pricesCommand(ctx, args, getenv, stdout, stderr)
 	case "settings":
 		_, _ = io.WriteString(stdout, settingsTable())
 		return exitOK

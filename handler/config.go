@@ -30,7 +30,7 @@ var settings = []setting{
 	{"QuotaTableName", "prefix of the tables", "`Costgate`", false},
 	{"DATA_DIR", "folder of the embedded store and of the local lake", "`./.data`", false},
 	{"DEPLOYMENTS", "JSON, or a file of it: what each deployment is, `{\"gpt4o\":{\"model\":\"gpt-4o\",\"version\":\"2024-11-20\",\"sku\":\"GlobalStandard\",\"region\":\"eastus\"}}`", "a deployment's name is its model", false},
-	{"PRICES_FILE", "JSON, or a file of it: prices to add to the embedded book or to replace in it", "", false},
+	{"PRICES_FILE", "JSON, or files of it, separated by commas: prices to add to the embedded book or to replace in it; a later file wins", "", false},
 	{"UNMETERED_PATHS", "paths below `openai/` to forward without charge, separated by commas, for example `v1/files,v1/files/*`", "", false},
 	{"STREAM_MAX", "how long an answer may take", "`25m`", false},
 	{"STREAM_KEEPALIVE", "silence after which a stream gets an SSE comment; `0`: never", "`60s`", false},
@@ -169,16 +169,48 @@ func (c *Config) readPrices(getenv func(string) string, problem func(name, forma
 			problem("DEPLOYMENTS", "%v", err)
 		}
 	}
-	if text, err := inlineOrFile(getenv("PRICES_FILE")); err != nil {
+	if prices, err := parsePrices(getenv("PRICES_FILE")); err != nil {
 		problem("PRICES_FILE", "%v", err)
-	} else if text != "" {
-		if c.Prices, err = pricing.Parse([]byte(text)); err != nil {
-			problem("PRICES_FILE", "%v", err)
-		}
+	} else {
+		c.Prices = prices
 	}
 }
 
-const settingFileBytesMax = 16 << 20
+const (
+	settingFileBytesMax = 16 << 20
+	priceFilesMax       = 16
+)
+
+// parsePrices reads prices: JSON, or the paths of files of it, separated by
+// commas. What a later file says about a price counts. No prices are nil.
+func parsePrices(value string) (*pricing.Book, error) {
+	sources := []string{value}
+	if !strings.HasPrefix(strings.TrimSpace(value), "{") {
+		sources = strings.Split(value, ",")
+	}
+	if len(sources) > priceFilesMax {
+		return nil, fmt.Errorf("names %d files; at most %d are read", len(sources), priceFilesMax)
+	}
+	var book *pricing.Book
+	for _, source := range sources {
+		text, err := inlineOrFile(strings.TrimSpace(source))
+		if err != nil || text == "" {
+			return nil, err
+		}
+		overlay, err := pricing.Parse([]byte(text))
+		switch {
+		case err != nil && len(sources) > 1:
+			return nil, fmt.Errorf("%s: %w", strings.TrimSpace(source), err)
+		case err != nil:
+			return nil, err
+		case book == nil:
+			book = overlay
+		default:
+			book = book.With(overlay)
+		}
+	}
+	return book, nil
+}
 
 // inlineOrFile is a setting that is JSON if it begins with a brace, else the
 // path of a file.

@@ -15,10 +15,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/costgate/costgate/handler/internal/pricing"
-	"github.com/costgate/costgate/handler/internal/simulator"
-	"github.com/costgate/costgate/handler/internal/tokens"
 )
 
 // demoFile keeps the keys of a demo on this machine. It is not in DATA_DIR:
@@ -155,48 +151,4 @@ func simulatorCommand(ctx context.Context, args []string, stdout, stderr io.Writ
 		return exitFailed
 	}
 	return exitOK
-}
-
-// newSimulator is the built-in Azure OpenAI, with the tokenizer, the prices and
-// the deployments of this gateway.
-func newSimulator(key string, deployments map[string]pricing.Deployment) http.Handler {
-	models := map[string]string{}
-	for name, d := range deployments {
-		models[name] = d.Model
-		if d.Version != "" {
-			models[name] += "-" + d.Version
-		}
-	}
-	return simulator.New(simulator.Options{Key: key, Counter: counter{}, Prices: listPrice, Models: models})
-}
-
-// counter lets the simulator count with the gateway's tokenizer.
-type counter struct{}
-
-func (counter) Text(model, text string) int64 { return tokens.Text(model, text) }
-
-func (counter) Prompt(operation, model string, body []byte) int64 {
-	n, _, err := tokens.Prompt(tokens.Op(operation), model, body)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-// listPrice is the global price of a model, for the simulator's bill.
-func listPrice(model string) (p simulator.Price, ok bool) {
-	for _, mode := range []pricing.Mode{pricing.ModeChat, pricing.ModeEmbedding} {
-		entry, found := pricing.Builtin().Lookup(pricing.Query{Model: model, Mode: mode, At: time.Now()})
-		if !found {
-			continue
-		}
-		in, _ := entry.Price("in")
-		cached, hasCached := entry.Price("in_cached")
-		out, _ := entry.Price("out")
-		if !hasCached {
-			cached = in
-		}
-		return simulator.Price{In: int64(in), Cached: int64(cached), Out: int64(out)}, true
-	}
-	return p, false
 }

@@ -172,6 +172,9 @@ func TestBadFields(t *testing.T) {
 	bad(with(`"enforcement":"firm"`), "enforcement")
 	bad(with(`"maxOutputTokens":0`), "maxOutputTokens")
 	bad(with(`"maxOutputTokens":1000001`), "maxOutputTokens")
+	bad(with(`"multiplierPpm":0`), "multiplierPpm")
+	bad(with(`"multiplierPpm":1.1`), "multiplierPpm")
+	bad(with(`"multiplierPpm":100000001`), "multiplierPpm")
 	bad(with(`"models":"gpt-4o"`), "models")
 	bad(with(`"tags":{"a":1}`), "tags")
 	bad(with(`"budgetAlerts":[{"at":0,"do":"stop"}]`), "budgetAlerts[0].at")
@@ -205,7 +208,8 @@ func TestConfigure(t *testing.T) {
 	f.configure(id, `{"state":"open"}`).want(t, 200, "State", "open")
 	f.configure(id, `{"subscriptionKey":"x"}`).want(t, 400)
 	f.configure(id, `{"rateLimitOnCost":true,"models":["gpt-4o"],"maxOutputTokens":100,"tags":{"team":"a"}}`).want(t, 200, "MaxOutputTokens", 100, "Models", "[gpt-4o]")
-	f.configure(id, `{"maxOutputTokens":null}`).want(t, 200, "MaxOutputTokens", nil)
+	f.configure(id, `{"maxOutputTokens":null,"multiplierPpm":950000}`).want(t, 200, "MaxOutputTokens", nil, "MultiplierPpm", 950_000)
+	f.configure(id, `{"multiplierPpm":null}`).want(t, 200, "MultiplierPpm", nil)
 	f.configure("p_nosuchproduct", `{"amount":"1"}`).want(t, 404)
 	records, _, err := f.ledger.History(t.Context(), id, ledger.HistoryQuery{Limit: 100})
 	if err != nil {
@@ -216,7 +220,7 @@ func TestConfigure(t *testing.T) {
 		count[r.Kind]++
 	}
 	kinds := fmt.Sprint(count[usage.KindCreate], count[usage.KindDeposit], count[usage.KindStop], count[usage.KindLift], count[usage.KindConfig])
-	if kinds != "1 1 1 1 3" {
+	if kinds != "1 1 1 1 4" {
 		t.Errorf("history kinds: %s", kinds)
 	}
 }

@@ -55,6 +55,7 @@ func (c *change) settings(p *quota.Product) {
 	set(&p.MaxOutputTokens, c.maxOutputTokens)
 	set(&p.Disconnect, c.disconnect)
 	set(&p.UnknownPrice, c.unknownPrice)
+	set(&p.MultiplierPPM, c.multiplierPPM)
 	set(&p.BudgetName, c.budgetName)
 	set(&p.RequestsPerMinute, c.requestsPerMinute)
 	set(&p.TokensPerMinute, c.tokensPerMinute)

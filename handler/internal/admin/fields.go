@@ -25,6 +25,7 @@ const (
 	StepsMax         = 20
 	OutputTokensMax  = 1_000_000
 	RateMax          = 1_000_000_000
+	MultiplierMax    = 100 * money.PPM
 	keyBytesMin      = 16
 	keyBytesMax      = 256
 	shareMax         = 10 * money.PPM // of a budget
@@ -44,6 +45,7 @@ type change struct {
 	maxOutputTokens   *int64
 	disconnect        *quota.Disconnect
 	unknownPrice      *quota.UnknownPrice
+	multiplierPPM     *int64
 	budgetName        *string
 	tags              *map[string]string
 	requestsPerMinute *int64
@@ -61,7 +63,7 @@ type change struct {
 
 var commonFields = []string{
 	"productName", "amount", "rateLimitOnCost", "period", "timeZone", "enforcement", "durability", "models", "maxOutputTokens",
-	"disconnect", "unknownPrice", "budgetName", "tags", "requestsPerMinute", "tokensPerMinute", "maxParallel", "budgetAlerts", "notifyAt",
+	"disconnect", "unknownPrice", "multiplierPpm", "budgetName", "tags", "requestsPerMinute", "tokensPerMinute", "maxParallel", "budgetAlerts", "notifyAt",
 }
 
 var (
@@ -149,6 +151,8 @@ func (c *change) take(field string, raw []byte) *problem {
 		return takeOne(field, raw, &c.state, "open", "stopped")
 	case "maxOutputTokens":
 		return takeCount(field, raw, OutputTokensMax, &c.maxOutputTokens)
+	case "multiplierPpm":
+		return takeCount(field, raw, MultiplierMax, &c.multiplierPPM)
 	case "requestsPerMinute":
 		return takeCount(field, raw, RateMax, &c.requestsPerMinute)
 	case "tokensPerMinute":
@@ -181,6 +185,8 @@ func (c *change) takeNull(field string) *problem {
 	switch field {
 	case "maxOutputTokens":
 		c.maxOutputTokens = zero()
+	case "multiplierPpm":
+		c.multiplierPPM = zero()
 	case "requestsPerMinute":
 		c.requestsPerMinute = zero()
 	case "tokensPerMinute":

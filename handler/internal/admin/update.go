@@ -122,8 +122,12 @@ func (h *Handler) measure(p *quota.Product, in *report) (*usage.Record, error) {
 		used = count(&answer, in.prompt)
 		record.UsageSource = usage.Text(usage.SourceTokenizer)
 	}
+	record.SetAnswer(&answer)
 	record.SetUsage(used)
-	cost, err := entry.Charge(used, nil, answer.ServiceTier)
+	if p.MultiplierPPM > 0 {
+		entry = entry.WithMarkup(p.MultiplierPPM)
+	}
+	cost, err := entry.Charge(used, answer.Items, answer.ServiceTier)
 	if err != nil {
 		return nil, invalid("responseBody", "The usage in \"responseBody\" cannot be priced: %v.", err)
 	}

@@ -96,6 +96,7 @@ func (h *Handler) more(o *object, p *quota.Product, a ledger.Account) {
 	o.set("MaxOutputTokens", countOrNull(p.MaxOutputTokens))
 	o.set("Disconnect", p.Disconnect)
 	o.set("UnknownPrice", p.UnknownPrice)
+	o.set("MultiplierPpm", countOrNull(p.MultiplierPPM))
 	o.set("BudgetName", p.BudgetName)
 	tags := p.Tags
 	if tags == nil {

@@ -74,6 +74,10 @@ func (x *exchange) deliverError(ctx context.Context, w http.ResponseWriter) {
 // AnswerBufferMax it is settled first, so that its headers tell the cost; a
 // larger one is metered as it goes by.
 func (x *exchange) deliverBody(ctx context.Context, w http.ResponseWriter) {
+	if x.operation.name == opSpeech { // it is played while it comes
+		x.deliverLarge(ctx, w, nil)
+		return
+	}
 	body, err := readUpTo(x.upstream.Body, AnswerBufferMax, x.upstream.ContentLength)
 	x.firstByte = x.handler.options.Now()
 	if err == nil {
@@ -93,7 +97,7 @@ func (x *exchange) deliverBody(ctx context.Context, w http.ResponseWriter) {
 		x.answer = usage.FromBody(body, true)
 	}
 	record := x.record()
-	x.complete(&record)
+	x.complete(&record, body)
 	x.settle(ctx, record)
 	x.costHeaders(w)
 	w.WriteHeader(x.upstream.StatusCode)
@@ -134,27 +138,44 @@ func readUpTo(body io.Reader, most int, length int64) ([]byte, error) {
 	return buffer, nil
 }
 
-// deliverLarge streams a large JSON body.
+// deliverLarge streams a large JSON body, or sound.
 func (x *exchange) deliverLarge(ctx context.Context, w http.ResponseWriter, head []byte) {
+	sound := x.operation.name == opSpeech
 	reader := usage.NewBodyReader()
+	var kept []byte
 	x.announceTrailers(w)
 	w.WriteHeader(x.upstream.StatusCode)
+	flusher, _ := w.(http.Flusher)
 	buffer := takeBuffer()
 	defer giveBuffer(buffer)
 	chunk := head
 	var readErr error
 	for {
-		_, _ = reader.Write(chunk)
+		switch {
+		case !sound:
+			_, _ = reader.Write(chunk)
+		case len(kept)+len(chunk) <= soundBytesMax:
+			kept = append(kept, chunk...)
+		default:
+			kept = kept[:0:0] // too long to be measured
+			sound = false
+		}
+		if x.firstByte.IsZero() && len(chunk) > 0 {
+			x.firstByte = x.handler.options.Now()
+		}
 		if readErr != nil && readErr != io.EOF {
 			break
 		}
 		if readErr != nil {
 			x.answer = reader.Answer()
 			record := x.record()
-			x.complete(&record)
+			x.complete(&record, kept)
 			x.settle(ctx, record)
 		}
 		x.write(w, chunk)
+		if x.operation.name == opSpeech && flusher != nil && !x.gone {
+			flusher.Flush()
+		}
 		if readErr != nil {
 			x.setTrailers(w)
 			return

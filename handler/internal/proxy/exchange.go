@@ -37,11 +37,18 @@ type exchange struct {
 	listed  bool // in DEPLOYMENTS
 	entry   pricing.Entry
 	guessed bool // the model has no price: the dearest of its mode
+	// overflow is the price of a request that provisioned capacity with a price of
+	// the operator's passes on; nil: there is none.
+	overflow *pricing.Entry
 
-	limit, natural int64 // output tokens of each choice
-	promptTokens   int64 // bound
-	earlier        int64 // tokens of the response that this one continues
-	counted        bool  // the prompt was counted, not bounded by its bytes
+	limit, natural int64        // output tokens of each choice
+	usual          int64        // the same, by what such requests usually take; 0: not known, or not for this product
+	output         int64        // most output tokens of images or sound
+	items          []usage.Item // most of what is sold by the piece
+	chargedBack    bool         // an hourly deployment has a price of the operator's
+	promptTokens   int64        // bound
+	earlier        int64        // tokens of the response that this one continues
+	counted        bool         // the prompt was counted, not bounded by its bytes
 	hold           *ledger.Hold
 
 	asksUsage bool // we put in stream_options.include_usage
@@ -61,7 +68,7 @@ func (h *Handler) metered(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if failed == nil {
 		x.apiVersion = r.URL.Query().Get("api-version")
 		x.requestID = callerID(r.Header)
-		x.asked, failed = understand(x.operation, body)
+		x.asked, failed = understand(x.operation, r.Header.Get("Content-Type"), body)
 	}
 	if failed == nil {
 		failed = x.price()

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -16,8 +15,6 @@ import (
 )
 
 const (
-	// defaultSKU is what a deployment is taken for that DEPLOYMENTS does not list.
-	defaultSKU = "GlobalStandard"
 	// nearShare: a prompt is counted exactly, not bounded by its bytes, when
 	// its hold would take more than this share of what is available.
 	nearShare = 20
@@ -27,48 +24,6 @@ const (
 	// legacyOutput is the output limit of legacy completions without one.
 	legacyOutput = 16
 )
-
-// price finds what the request will be charged by, and refuses a model that the
-// product may not use or that has no price.
-func (x *exchange) price() *failure {
-	h := x.handler
-	name := x.deployment
-	if name == "" { // on the v1 routes the model is the deployment's name
-		name = x.asked.model
-	}
-	if name == "" {
-		return badRequest("missing_model", "model", "Name the deployment in \"model\".")
-	}
-	x.deployment = clip(name, segmentBytesMax)
-	target, listed := h.options.Deployments[strings.ToLower(name)]
-	if !listed {
-		target = pricing.Deployment{Model: name, SKU: defaultSKU}
-	}
-	x.target, x.listed = target, listed
-	if model, _ := pricing.NormalizeModel(target.Model); len(x.product.Models) > 0 &&
-		!slices.ContainsFunc(x.product.Models, func(allowed string) bool {
-			other, _ := pricing.NormalizeModel(allowed)
-			return other == model || strings.EqualFold(allowed, target.Model)
-		}) {
-		return forbidden("model_not_allowed", "This product may not use the model "+strconv.Quote(clip(target.Model, segmentBytesMax))+".")
-	}
-	x.entry, listed = h.lookup(target, x.operation.mode, x)
-	if listed {
-		return nil
-	}
-	if x.product.UnknownPrice == quota.UnknownMax {
-		if dearest, ok := h.options.Book.Dearest(x.operation.mode, x.began); ok {
-			x.entry, x.guessed = dearest, true
-			return nil
-		}
-	}
-	return forbidden("model_not_priced", "The price book has no price for the deployment "+strconv.Quote(x.deployment)+
-		". An operator can name its model in DEPLOYMENTS, or add a price in PRICES_FILE.")
-}
-
-func (h *Handler) lookup(d pricing.Deployment, mode pricing.Mode, x *exchange) (pricing.Entry, bool) {
-	return h.options.Book.Lookup(pricing.Query{Model: d.Model, Version: d.Version, SKU: d.SKU, Region: d.Region, Mode: mode, At: x.began})
-}
 
 // outputBound is how much the model may answer: the client's limit, lowered to
 // the product's, else the product's, else the model's. natural is what the model
@@ -82,7 +37,7 @@ func (x *exchange) outputBound() (limit, natural int64) {
 		natural = outputWhenUnknown
 	}
 	switch {
-	case x.operation.mode == pricing.ModeEmbedding:
+	case x.fixed():
 		return 0, 0
 	case x.asked.limit > 0:
 		limit = min(x.asked.limit, natural)
@@ -97,15 +52,23 @@ func (x *exchange) outputBound() (limit, natural int64) {
 	return limit, natural
 }
 
+// fixed tells that the length of the answer is not for the client to limit.
+func (x *exchange) fixed() bool {
+	return x.operation.mode == pricing.ModeEmbedding || x.operation.media()
+}
+
 // reserve takes the hold. First the prompt is bounded by its bytes, which is
 // cheap; only where that matters it is counted.
 func (x *exchange) reserve(ctx context.Context) *failure {
 	x.limit, x.natural = x.outputBound()
+	x.items = x.asked.calls(x.operation)
 	prompt, failed := x.promptBound(ctx)
 	if failed != nil {
 		return failed
 	}
-	if x.nearLimit(ctx, prompt) {
+	if x.product.Enforcement == quota.EnforceSoft {
+		x.usual = x.handler.learned.usual(x.learnedKey(), x.limit)
+	} else if x.nearLimit(ctx, prompt) {
 		prompt = min(prompt, x.promptCounted())
 	}
 	err := x.tryReserve(ctx, prompt)
@@ -135,6 +98,11 @@ const statusClientClosed = 499
 // promptBound is the most tokens that the prompt can have. Parts that are not
 // in the body can fill the model's context.
 func (x *exchange) promptBound(ctx context.Context) (int64, *failure) {
+	if x.operation.media() {
+		var prompt int64
+		prompt, x.output, x.items = x.mediaDemand(false)
+		return prompt, nil
+	}
 	bound := tokens.BoundBytes(x.operation.tokens, x.target.Model, x.asked.body)
 	if x.asked.previous == "" && tokens.HidesInput(x.operation.tokens, x.asked.body) {
 		x.asked.needsContext = true
@@ -148,9 +116,9 @@ func (x *exchange) promptBound(ctx context.Context) (int64, *failure) {
 		case !owned:
 			return 0, noSuchResponse(404, "previous_response_id")
 		}
-		x.earlier = earlier
-		bound += earlier
-		if earlier == 0 {
+		x.earlier = earlier.Tokens
+		bound += x.earlier
+		if x.earlier == 0 {
 			x.asked.needsContext = true
 		}
 	}
@@ -170,6 +138,10 @@ func (x *exchange) contextWindow() int64 {
 
 func (x *exchange) promptCounted() int64 {
 	x.counted = true
+	if x.operation.media() {
+		prompt, _, _ := x.mediaDemand(true)
+		return prompt
+	}
 	if len(x.asked.body) > CountBytesMax {
 		return tokens.BoundBytes(x.operation.tokens, x.target.Model, x.asked.body) + x.earlier
 	}
@@ -179,7 +151,7 @@ func (x *exchange) promptCounted() int64 {
 // nearLimit tells whether the hold by bytes is a noticeable part of what is
 // available.
 func (x *exchange) nearLimit(ctx context.Context, prompt int64) bool {
-	if x.counted || x.product.Enforcement == quota.EnforceSoft {
+	if x.counted {
 		return false
 	}
 	available, known := x.handler.options.Ledger.Headroom(x.product)
@@ -199,22 +171,33 @@ func (x *exchange) nearLimit(ctx context.Context, prompt int64) bool {
 // worth is the hold for a prompt and an answer of so many tokens for each
 // choice, in the product's unit.
 func (x *exchange) worth(prompt, output int64) (int64, error) {
-	output *= x.asked.choices * x.asked.prompts
+	if output *= x.asked.choices * x.asked.prompts; x.operation.media() {
+		output = x.output
+	}
 	if x.product.Unit == quota.UnitTokens {
 		return prompt + output, nil
 	}
-	bound, err := x.entry.Bound(prompt, output, nil, x.asked.tier)
+	bound, err := x.entry.Bound(prompt, output, x.items, x.asked.tier)
+	if x.overflow != nil && err == nil {
+		var other money.Nano
+		other, err = x.overflow.Bound(prompt, output, x.items, x.asked.tier)
+		bound = max(bound, other)
+	}
 	return int64(bound), err
 }
 
 func (x *exchange) tryReserve(ctx context.Context, prompt int64) error {
-	most, err := x.worth(prompt, x.limit)
+	limit := x.limit
+	if x.usual > 0 {
+		limit = x.usual
+	}
+	most, err := x.worth(prompt, limit)
 	if err != nil {
 		return err
 	}
 	least := most
 	if x.clampable() {
-		if least, err = x.worth(prompt, min(outputMin, x.limit)); err != nil {
+		if least, err = x.worth(prompt, min(outputMin, limit)); err != nil {
 			return err
 		}
 	}
@@ -227,14 +210,14 @@ func (x *exchange) tryReserve(ctx context.Context, prompt int64) error {
 
 // clampable: the client leaves the length of the answer to us.
 func (x *exchange) clampable() bool {
-	return x.asked.limit == 0 && x.operation.mode != pricing.ModeEmbedding && x.operation.name != "completions" && !x.asked.empty
+	return x.asked.limit == 0 && !x.fixed() && x.operation.name != "completions" && !x.asked.empty
 }
 
 func (x *exchange) holdNanoUSD(granted int64) usage.Count {
 	if x.product.Unit == quota.UnitUSD {
 		return usage.Of(granted)
 	}
-	bound, err := x.entry.Bound(x.promptTokens, max(0, granted-x.promptTokens), nil, x.asked.tier)
+	bound, err := x.entry.Bound(x.promptTokens, max(0, granted-x.promptTokens), x.items, x.asked.tier)
 	if err != nil {
 		return usage.Count{}
 	}
@@ -251,16 +234,19 @@ func (x *exchange) limitEdits() []edit {
 		}
 		return nil
 	}
-	if x.asked.empty || x.operation.mode == pricing.ModeEmbedding {
+	if x.asked.empty || x.fixed() {
 		return nil
 	}
 	limit := x.limit
-	if x.clampable() {
+	if x.clampable() && x.product.Enforcement != quota.EnforceSoft {
 		each := x.asked.choices * x.asked.prompts
 		if x.product.Unit == quota.UnitTokens {
 			limit = min(limit, (x.hold.Amount-x.promptTokens)/each)
 		} else {
-			limit = min(limit, x.entry.OutputWithin(money.Nano(x.hold.Amount), x.promptTokens, nil, x.asked.tier)/each)
+			limit = min(limit, x.entry.OutputWithin(money.Nano(x.hold.Amount), x.promptTokens, x.items, x.asked.tier)/each)
+			if x.overflow != nil {
+				limit = min(limit, x.overflow.OutputWithin(money.Nano(x.hold.Amount), x.promptTokens, x.items, x.asked.tier)/each)
+			}
 		}
 		limit = max(limit, 1)
 	}

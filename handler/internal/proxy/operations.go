@@ -13,10 +13,22 @@ import (
 type operation struct {
 	kind    kind
 	name    string       // of a metered operation, in records
-	tokens  tokens.Op    // how its prompt is counted
+	tokens  tokens.Op    // how its prompt is counted; of media their own way
 	mode    pricing.Mode // which prices it has
 	path    string       // below openai/, parameters in braces, * is the rest
 	methods string       // space-separated
+}
+
+// The operations that are not about text alone.
+const (
+	opImages        = "images"
+	opTranscription = "transcription"
+	opSpeech        = "speech"
+)
+
+// media tells whether an operation makes or reads images or sound.
+func (o *operation) media() bool {
+	return o.name == opImages || o.name == opTranscription || o.name == opSpeech
 }
 
 type kind int
@@ -24,7 +36,8 @@ type kind int
 const (
 	kindMetered kind = iota + 1
 	kindFree         // answers without using a model
-	kindStored       // one stored response, of the product that made it
+	kindStored       // about a stored response, of the product that made it
+	kindFetched      // the same, and answers with the response itself
 )
 
 // operations is the table. Paths are matched segment by segment without regard
@@ -38,12 +51,24 @@ var operations = []operation{
 	{kindMetered, "embeddings", tokens.OpEmbeddings, pricing.ModeEmbedding, "v1/embeddings", http.MethodPost},
 	{kindMetered, "responses", tokens.OpResponses, pricing.ModeResponses, "v1/responses", http.MethodPost},
 	{kindMetered, "responses", tokens.OpResponses, pricing.ModeResponses, "responses", http.MethodPost},
-	{kind: kindStored, path: "v1/responses/{response}", methods: "GET DELETE"},
+	{kindMetered, opImages, "", pricing.ModeImage, "deployments/{deployment}/images/generations", http.MethodPost},
+	{kindMetered, opImages, "", pricing.ModeImage, "deployments/{deployment}/images/edits", http.MethodPost},
+	{kindMetered, opImages, "", pricing.ModeImage, "v1/images/generations", http.MethodPost},
+	{kindMetered, opImages, "", pricing.ModeImage, "v1/images/edits", http.MethodPost},
+	{kindMetered, opTranscription, "", pricing.ModeTranscription, "deployments/{deployment}/audio/transcriptions", http.MethodPost},
+	{kindMetered, opTranscription, "", pricing.ModeTranscription, "deployments/{deployment}/audio/translations", http.MethodPost},
+	{kindMetered, opTranscription, "", pricing.ModeTranscription, "v1/audio/transcriptions", http.MethodPost},
+	{kindMetered, opTranscription, "", pricing.ModeTranscription, "v1/audio/translations", http.MethodPost},
+	{kindMetered, opSpeech, "", pricing.ModeSpeech, "deployments/{deployment}/audio/speech", http.MethodPost},
+	{kindMetered, opSpeech, "", pricing.ModeSpeech, "v1/audio/speech", http.MethodPost},
+	{kind: kindFetched, path: "v1/responses/{response}", methods: "GET"},
+	{kind: kindStored, path: "v1/responses/{response}", methods: "DELETE"},
 	{kind: kindStored, path: "v1/responses/{response}/input_items", methods: "GET"},
-	{kind: kindStored, path: "v1/responses/{response}/cancel", methods: "POST"},
-	{kind: kindStored, path: "responses/{response}", methods: "GET DELETE"},
+	{kind: kindFetched, path: "v1/responses/{response}/cancel", methods: "POST"},
+	{kind: kindFetched, path: "responses/{response}", methods: "GET"},
+	{kind: kindStored, path: "responses/{response}", methods: "DELETE"},
 	{kind: kindStored, path: "responses/{response}/input_items", methods: "GET"},
-	{kind: kindStored, path: "responses/{response}/cancel", methods: "POST"},
+	{kind: kindFetched, path: "responses/{response}/cancel", methods: "POST"},
 	{kind: kindFree, path: "v1/models", methods: "GET HEAD"},
 	{kind: kindFree, path: "v1/models/{model}", methods: "GET HEAD"},
 	{kind: kindFree, path: "models", methods: "GET HEAD"},

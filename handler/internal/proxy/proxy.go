@@ -21,6 +21,7 @@ import (
 	"github.com/costgate/costgate/handler/internal/ledger"
 	"github.com/costgate/costgate/handler/internal/pricing"
 	"github.com/costgate/costgate/handler/internal/quota"
+	"github.com/costgate/costgate/handler/internal/usage"
 )
 
 // Ledger is what the data path needs of the books.
@@ -34,7 +35,8 @@ type Ledger interface {
 	Reserve(ctx context.Context, r ledger.Reservation) (*ledger.Hold, error)
 	Settle(ctx context.Context, hold *ledger.Hold, s ledger.Settlement) (*ledger.Account, error)
 	Void(ctx context.Context, hold *ledger.Hold) error
-	StoredResponse(ctx context.Context, productID, responseID string) (tokens int64, owned bool, err error)
+	StoredResponse(ctx context.Context, productID, responseID string) (s ledger.Stored, owned bool, err error)
+	Revise(ctx context.Context, productID, responseID string, tokens int64, revise func(*usage.Record) error) (usage.Record, bool, error)
 }
 
 // Upstream sends a request to Azure OpenAI. The URL's path begins with /openai;
@@ -62,6 +64,8 @@ type Handler struct {
 	options    Options
 	operations []operation
 	refusals   refusalMemory
+	mismatches mismatches
+	learned    learned
 }
 
 // Limits of an answer.
@@ -73,6 +77,7 @@ const (
 	CountBytesMax     = 4 << 20         // a body up to this size is tokenized; a larger one is bounded by its bytes
 	EventBytesMax     = 1 << 20         // one event of a stream that is looked into
 	errorBytesMax     = 1 << 20         // an error body that is looked into
+	soundBytesMax     = 32 << 20        // spoken sound that is kept to be measured
 	keyBytesMin       = 16
 	keyBytesMax       = 256
 	keepAliveComment  = ": keepalive\n\n"
@@ -114,7 +119,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch o.kind {
 	case kindStored:
-		h.stored(w, r, product, parameter)
+		h.stored(w, r, product, parameter, false)
+	case kindFetched:
+		h.stored(w, r, product, parameter, true)
 	case kindFree:
 		h.free(w, r)
 	case kindMetered:
@@ -204,26 +211,6 @@ func (h *Handler) free(w http.ResponseWriter, r *http.Request) {
 	copyHeader(w.Header(), answer.Header)
 	w.WriteHeader(answer.StatusCode)
 	copyFlushing(w, answer.Body)
-}
-
-// stored forwards a request about a stored response to its owner only.
-func (h *Handler) stored(w http.ResponseWriter, r *http.Request, p *quota.Product, responseID string) {
-	_, owned, err := h.storedResponse(r.Context(), p, responseID)
-	switch {
-	case err != nil:
-		h.options.Log.Error("owner of a stored response could not be looked up", "error", err)
-		unavailable().write(w)
-	case !owned:
-		noSuchResponse(http.StatusNotFound, "").write(w)
-	default:
-		h.free(w, r)
-	}
-}
-
-func (h *Handler) storedResponse(ctx context.Context, p *quota.Product, responseID string) (tokens int64, owned bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupMax)
-	defer cancel()
-	return h.options.Ledger.StoredResponse(ctx, p.ID, responseID)
 }
 
 func noSuchResponse(status int, param string) *failure {

@@ -173,6 +173,16 @@ func (b *bench) records() []usage.Record {
 	return requests
 }
 
+// recordOf is the record that an answer names.
+func (b *bench) recordOf(answer *http.Response) usage.Record {
+	b.t.Helper()
+	r, err := b.ledger.Record(context.Background(), b.product.ID, answer.Header.Get("x-costgate-request-id"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r
+}
+
 func (b *bench) oneRecord() usage.Record {
 	b.t.Helper()
 	records := b.records()
@@ -273,7 +283,8 @@ func TestRefusedBeforeUpstream(t *testing.T) {
 	f(401, "invalid_api_key", "POST", chat, hello, "Api-Key", "wrong-key-0123456789")
 	f(401, "invalid_api_key", "POST", chat, hello, "Api-Key", "")
 	f(401, "invalid_api_key", "POST", chat, hello, "Api-Key", "short")
-	f(403, "operation_not_priced", "POST", "/openai/v1/images/generations", `{}`)
+	f(403, "operation_not_priced", "POST", "/openai/v1/videos", `{}`)
+	f(400, "missing_model", "POST", "/openai/v1/images/generations", `{}`)
 	f(403, "operation_not_priced", "GET", chat, "")
 	f(403, "operation_not_priced", "POST", "/openai/v1/models/../chat/completions", hello)
 	f(403, "operation_not_priced", "POST", "/openai/v1/models/%2e%2e/files", hello)
@@ -293,7 +304,7 @@ func TestRefusedBeforeUpstream(t *testing.T) {
 	f(400, "invalid_value", "POST", chat, `{"model":"gpt-4o","max_tokens":1,"max_completion_tokens":2}`)
 	f(400, "invalid_value", "POST", chat, `{"model":"gpt-4o","n":129}`)
 	f(400, "invalid_value", "POST", chat, `{"model":"gpt-4o","stream":"yes"}`)
-	f(403, "operation_not_priced", "POST", "/openai/v1/responses", `{"model":"gpt-4o","tools":[{"type":"web_search"}]}`)
+	f(403, "operation_not_priced", "POST", "/openai/v1/responses", `{"model":"gpt-4o","tools":[{"type":"image_generation"}]}`)
 	f(415, "unsupported_content_encoding", "POST", chat, hello, "Content-Encoding", "gzip")
 	f(404, "not_found", "GET", "/openai/v1/responses/resp_1", "")
 	f(404, "previous_response_not_found", "POST", "/openai/v1/responses", `{"model":"gpt-4o","previous_response_id":"resp_1"}`)

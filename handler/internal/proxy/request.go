@@ -46,6 +46,10 @@ type asked struct {
 	user         string
 	bodyStart    int // offset behind the opening brace
 	empty        bool
+
+	tools        served
+	toolCallsMax int64 // max_tool_calls; 0: none given
+	media        mediaAsked
 }
 
 // readBody buffers the request's body. Buffering is also what keeps Go's
@@ -90,8 +94,15 @@ var fields = []string{
 }
 
 // understand reads the fields that decide money, strictly.
-func understand(o *operation, body []byte) (*asked, *failure) {
+func understand(o *operation, contentType string, body []byte) (*asked, *failure) {
 	a := &asked{body: body, choices: 1, prompts: 1, store: true}
+	if boundary, isForm := formBoundary(contentType); isForm && o.media() {
+		return a, a.form(o, boundary)
+	}
+	fields := fields
+	if o.media() {
+		fields = mediaFields
+	}
 	seen := make([]bool, len(fields))
 	var choices, bestOf int64 = 1, 1
 	err := jsonscan.Object(body, func(key []byte, v jsonscan.Value) error {
@@ -126,7 +137,9 @@ func understand(o *operation, body []byte) (*asked, *failure) {
 	} else if err != nil {
 		return nil, badRequest("invalid_json", "", "The body is not a JSON object that every parser reads alike: "+err.Error())
 	}
-	a.choices = max(choices, bestOf)
+	if a.choices = max(choices, bestOf); o.media() {
+		a.media.images, a.choices = choices, 1
+	}
 	a.bodyStart = bytes.IndexByte(body, '{') + 1
 	a.empty = isEmptyObject(body[a.bodyStart:])
 	a.needsContext = a.needsContext || a.dataSources || bytes.Contains(body, []byte(`"file_id"`)) || bytes.Contains(body, []byte(`"file_url"`))
@@ -143,6 +156,15 @@ func count(field string, v jsonscan.Value, most int64, into *int64) error {
 		return badRequest("invalid_value", field, fmt.Sprintf("The field %q must be an integer from 1 to %d.", field, most))
 	}
 	*into = n
+	return nil
+}
+
+func number(field string, v jsonscan.Value, most int64, into *int64) *failure {
+	if err := count(field, v, most, into); err != nil {
+		f := (*failure)(nil)
+		errors.As(err, &f)
+		return f
+	}
 	return nil
 }
 
@@ -178,9 +200,9 @@ func (a *asked) field(o *operation, field string, v jsonscan.Value) *failure {
 	case "service_tier":
 		return text(field, v, &a.tier)
 	case "tools":
-		served, f := toolsPriced(v.Raw)
-		a.needsContext = a.needsContext || served
-		return f
+		return a.readTools(v.Raw)
+	case "max_tool_calls":
+		return number(field, v, toolCallsMax, &a.toolCallsMax)
 	case "previous_response_id":
 		return text(field, v, &a.previous)
 	case "store":
@@ -192,9 +214,16 @@ func (a *asked) field(o *operation, field string, v jsonscan.Value) *failure {
 	case "data_sources":
 		a.dataSources = true
 	case "prompt":
+		if o.media() {
+			return a.media.field(field, v)
+		}
 		return a.prompt(o, v)
 	case "web_search_options":
-		return forbidden("operation_not_priced", "Web search has a price per call that this gateway does not know yet. Leave out \"web_search_options\".")
+		a.tools.webSearch, a.needsContext = true, true
+	case "quality", "size", "partial_images", "response_format", "input", "instructions", "image", "images", "mask":
+		if o.media() {
+			return a.media.field(field, v)
+		}
 	case "user", "safety_identifier":
 		if s, ok := jsonscan.String(v.Raw); ok && (a.user == "" || field == "user") {
 			a.user = clip(s, userBytesMax)
@@ -272,32 +301,6 @@ func (a *asked) prompt(o *operation, v jsonscan.Value) *failure {
 	}
 	a.prompts = max(1, int64(len(prompts)))
 	return nil
-}
-
-// toolsPriced refuses tools that are sold by the call: their price is not in
-// the usage that Azure reports. served tells whether the service itself calls one
-// of them and reads its answers, which are prompt then.
-func toolsPriced(raw []byte) (served bool, f *failure) {
-	var tools []struct {
-		Type string `json:"type"`
-	}
-	if err := json.Unmarshal(raw, &tools); err != nil {
-		return false, badRequest("invalid_value", "tools", "\"tools\" must be an array of objects, each with a \"type\".")
-	}
-	if len(tools) > toolsMax {
-		return false, badRequest("invalid_value", "tools", "\"tools\" may have "+strconv.Itoa(toolsMax)+" entries at most.")
-	}
-	for i, tool := range tools {
-		switch tool.Type {
-		case "", "function", "custom":
-		case "mcp", "computer_use_preview", "local_shell", "apply_patch":
-			served = true
-		default:
-			return false, forbidden("operation_not_priced", fmt.Sprintf(
-				"tools[%d]: a tool of type %q has a price per call that this gateway does not know yet. Leave it out.", i, clip(tool.Type, 64)))
-		}
-	}
-	return served, nil
 }
 
 // edit replaces a part of the body.

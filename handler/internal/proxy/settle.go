@@ -52,7 +52,8 @@ func (x *exchange) record() usage.Record {
 		r.Region = usage.Text(clip(region, nameBytesMax))
 	}
 	r.ResponseID = usage.Text(clip(x.answer.ResponseID, nameBytesMax))
-	if x.answer.ServiceTier != "" {
+	r.SKU = usage.Text(x.servedSKU())
+	if x.answer.ServiceTier != "" || x.answer.Finished { // the answer's tier counts; none is the standard one
 		r.ServiceTier = usage.Text(clip(x.answer.ServiceTier, nameBytesMax))
 	}
 	if model := x.servedModel(); model != "" {
@@ -61,49 +62,15 @@ func (x *exchange) record() usage.Record {
 	return r
 }
 
-// servedModel is the model that answered, as upstream names it.
-func (x *exchange) servedModel() string {
-	if x.upstream != nil {
-		if model := x.upstream.Header.Get("X-Ms-Served-Model"); model != "" {
-			return model
-		}
-	}
-	return x.answer.Model
-}
-
-// billing is the price of the answer: that of the listed deployment, else of
-// the model that says it answered, else the one the hold was made with.
-func (x *exchange) billing() pricing.Entry {
-	if x.listed && !x.guessed {
-		return x.entry
-	}
-	served := x.servedModel()
-	if served == "" {
-		return x.entry
-	}
-	target := pricing.Deployment{Model: served, SKU: x.target.SKU, Region: x.target.Region}
-	if entry, ok := x.handler.lookup(target, x.operation.mode, x); ok {
-		return entry
-	}
-	return x.entry
-}
-
 // complete charges an answer that arrived whole: by the usage it reports, else
 // by what can be counted.
-func (x *exchange) complete(r *usage.Record) {
-	outcome := usage.OutcomeCompleted
+func (x *exchange) complete(r *usage.Record, answered []byte) {
+	outcome := x.outcome()
 	switch {
-	case x.answer.Filtered:
-		outcome = usage.OutcomeFiltered
-	case x.answer.Status == "failed" || x.answer.ErrorCode != "":
-		outcome = usage.OutcomeUpstreamError
-	}
-	switch {
-	case x.answer.HasUsage && x.answer.Usage.Reported():
-		r.SetUsage(x.answer.Usage)
-		r.UsageSource = usage.Text(usage.SourceProvider)
-		x.priceUsage(r, x.answer.Usage)
-		r.Outcome = usage.Text(outcome)
+	case x.answer.HasUsage:
+		x.reported(r, outcome)
+	case x.operation.media():
+		x.mediaSeen(r, outcome, answered)
 	case x.hidden():
 		x.estimateHold(r, outcome)
 	default:
@@ -111,10 +78,55 @@ func (x *exchange) complete(r *usage.Record) {
 	}
 }
 
+// outcome is how a whole answer says that it ended.
+func (x *exchange) outcome() usage.Outcome {
+	switch {
+	case x.answer.Filtered:
+		return usage.OutcomeFiltered
+	case x.answer.Status == "failed" || x.answer.ErrorCode != "":
+		return usage.OutcomeUpstreamError
+	}
+	return usage.OutcomeCompleted
+}
+
+// reported charges what upstream says was used.
+func (x *exchange) reported(r *usage.Record, outcome usage.Outcome) {
+	used := x.ofSound(x.answer.Usage)
+	r.SetAnswer(&x.answer)
+	r.SetUsage(used)
+	r.Outcome, r.UsageSource = usage.Text(outcome), usage.Text(usage.SourceProvider)
+	if x.priceOrHold(r, used, x.pieces()) == nil {
+		x.handler.learned.note(x.learnedKey(), x.answer.Usage.Completion.N/x.asked.choices)
+	}
+}
+
+// pieces are what is sold by the call in an answer. Of a search model's answer
+// nothing tells that it searched.
+func (x *exchange) pieces() []usage.Item {
+	items := x.answer.Items
+	if x.operation.name == "chat" && x.asked.tools.webSearch && len(items) == 0 {
+		items = x.asked.calls(x.operation)
+	}
+	return items
+}
+
+// mediaSeen charges an answer about images or sound that reports no usage.
+func (x *exchange) mediaSeen(r *usage.Record, outcome usage.Outcome, answered []byte) {
+	u, items, source := x.heard(answered)
+	if source == "" {
+		x.estimateHold(r, outcome)
+		return
+	}
+	r.SetAnswer(&x.answer)
+	r.SetUsage(u)
+	r.Outcome, r.UsageSource = usage.Text(outcome), usage.Text(source)
+	_ = x.priceOrHold(r, u, items)
+}
+
 // hidden: most of what such an answer costs cannot be seen in it, so that
 // nothing but the hold is sure to cover it.
 func (x *exchange) hidden() bool {
-	if x.asked.background || x.asked.needsContext {
+	if x.asked.background || x.asked.needsContext || x.operation.media() {
 		return true
 	}
 	model, _ := pricing.NormalizeModel(x.target.Model)
@@ -166,7 +178,7 @@ func (x *exchange) tokenized(r *usage.Record, outcome usage.Outcome) {
 		r.UsageSource = usage.Text(usage.SourceEstimate)
 	}
 	r.Outcome = usage.Text(outcome)
-	x.priceUsage(r, u)
+	_ = x.priceOrHold(r, u, x.pieces())
 }
 
 // completionSeen counts what was seen of the answer. Text beyond what is kept
@@ -185,33 +197,53 @@ func (x *exchange) completionSeen() int64 {
 
 // promptOnly charges the prompt: Azure evaluated it and then refused.
 func (x *exchange) promptOnly(r *usage.Record, outcome usage.Outcome) {
+	if x.operation.media() {
+		x.notBilled(r, outcome) // what is sold is the answer
+		return
+	}
 	x.tokenized(r, outcome)
 	if r.CompletionTokens.Known {
 		u := usage.Usage{Prompt: r.PromptTokens, Completion: usage.Of(0)}
 		r.SetUsage(u)
-		x.priceUsage(r, u)
+		_ = x.priceOrHold(r, u, nil)
 	}
 }
 
-// priceUsage turns usage into the record's charge.
-func (x *exchange) priceUsage(r *usage.Record, u usage.Usage) {
-	entry := x.billing()
-	cost, err := entry.Charge(u, nil, string(r.ServiceTier))
+// priceOrHold charges usage, or, if that has no price, the hold.
+func (x *exchange) priceOrHold(r *usage.Record, u usage.Usage, items []usage.Item) error {
+	err := x.priceUsage(r, u, items)
 	if err != nil {
-		x.handler.options.Log.Error("usage cannot be priced; the hold is charged", "product_id", x.product.ID, "price_key", entry.Key, "error", err)
+		x.handler.options.Log.Error("usage cannot be priced; the hold is charged", "product_id", x.product.ID, "record", r.ID, "price_key", string(r.PriceKey), "error", err)
 		x.estimateHold(r, usage.Outcome(r.Outcome))
-		return
 	}
-	r.PriceKey = usage.Text(entry.Key)
-	x.cost(r, cost.Charged)
-	r.Charge = usage.Of(int64(cost.Charged))
+	return err
+}
+
+// priceUsage turns usage, and what is sold by the piece, into the record's charge.
+func (x *exchange) priceUsage(r *usage.Record, u usage.Usage, items []usage.Item) error {
+	entry, known := x.billing()
+	r.PriceKey, r.Items = usage.Text(entry.Key), items
+	cost, err := pricing.Cost{}, error(nil)
+	if pricing.Provisioned(x.servedSKU()) && !x.chargedBack {
+		r.PriceKey = usage.Text(x.target.Model + "/" + x.target.SKU + "/" + hourly) // its tokens are paid by the hour; the calls of tools are not
+		if len(items) > 0 {
+			if cost, err = entry.Charge(usage.Usage{}, items, ""); err != nil {
+				return err
+			}
+		}
+	} else if cost, err = entry.Charge(u, items, string(r.ServiceTier)); err != nil {
+		return err
+	}
+	if !known && int64(cost.Charged) < r.HoldNanoUSD.N { // nobody says what this model costs: not less than was held
+		held := money.Nano(r.HoldNanoUSD.N)
+		cost = pricing.Cost{List: max(cost.List, held), Charged: held}
+	}
+	r.CostNanoUSD, r.ListCostNanoUSD = usage.Of(int64(cost.Charged)), usage.Of(int64(cost.List))
+	r.Charge = r.CostNanoUSD
 	if x.product.Unit == quota.UnitTokens {
 		r.Charge = usage.Of(u.Total())
 	}
-}
-
-func (x *exchange) cost(r *usage.Record, cost money.Nano) {
-	r.CostNanoUSD, r.ListCostNanoUSD = usage.Of(int64(cost)), usage.Of(int64(cost))
+	return nil
 }
 
 // estimateHold charges what was held: nothing better is known.
@@ -224,8 +256,7 @@ func (x *exchange) estimateHold(r *usage.Record, outcome usage.Outcome) {
 // notBilled charges nothing: Azure does not bill such an answer.
 func (x *exchange) notBilled(r *usage.Record, outcome usage.Outcome) {
 	r.Outcome, r.UsageSource = usage.Text(outcome), usage.Text(usage.SourceNone)
-	r.Charge = usage.Of(0)
-	x.cost(r, 0)
+	r.Charge, r.CostNanoUSD, r.ListCostNanoUSD = usage.Of(0), usage.Of(0), usage.Of(0)
 }
 
 // settle closes the books of the exchange. If the store does not answer in time

@@ -41,6 +41,7 @@ type flow struct {
 func (x *exchange) deliverStream(ctx context.Context, w http.ResponseWriter) {
 	flusher, _ := w.(http.Flusher)
 	f := &flow{x: x, w: w, flusher: flusher, between: true, scanner: sse.NewScanner(EventBytesMax)}
+	f.reader.Images = x.asked.media.images
 	x.announceTrailers(w)
 	w.Header().Del("Content-Length")
 	w.WriteHeader(x.upstream.StatusCode)
@@ -87,7 +88,9 @@ func (f *flow) event(e sse.Event) {
 		usageOnly = f.reader.Event(e.Name, e.Data)
 	}
 	if !f.x.asksUsage || !usageOnly {
-		f.remember(e.Raw)
+		if !f.x.operation.media() { // whose events are no text to be counted
+			f.remember(e.Raw)
+		}
 		if f.x.asksUsage {
 			f.out = append(f.out, e.Raw...)
 		}
@@ -175,7 +178,9 @@ func (f *flow) finish(ctx context.Context, err error) {
 		cut = nil
 	}
 	if rest := f.scanner.Rest(); len(rest) > 0 {
-		f.remember(rest)
+		if !f.x.operation.media() {
+			f.remember(rest)
+		}
 		if f.x.asksUsage {
 			f.send(rest)
 		}
@@ -194,7 +199,7 @@ func (f *flow) finish(ctx context.Context, err error) {
 func (f *flow) settle(ctx context.Context, cut error) {
 	x := f.x
 	x.answer = f.reader.Answer()
-	if !x.answer.HasUsage {
+	if !x.answer.HasUsage && !x.operation.media() {
 		f.count()
 		gathered := f.gather.Answer()
 		x.answer.Text, x.answer.ToolCalls = gathered.Text, gathered.ToolCalls
@@ -203,7 +208,7 @@ func (f *flow) settle(ctx context.Context, cut error) {
 	record := x.record()
 	switch {
 	case x.answer.HasUsage || cut == nil:
-		x.complete(&record)
+		x.complete(&record, nil)
 	default:
 		x.interrupted(ctx, &record)
 	}

@@ -17,7 +17,8 @@ type made struct {
 	choices   [][]string // deltas
 	tool      string
 	calls     int
-	tokens    int64 // of the completion, reasoning included
+	ran       []ranTool // by the service
+	tokens    int64     // of the completion, reasoning included
 	reasoning int64
 	finish    string
 }
@@ -58,12 +59,23 @@ func (c *call) usage(m *made) string {
 		return `{"completion_tokens":0,"prompt_tokens":0,"total_tokens":0}`
 	}
 	return fmt.Sprintf(`{"completion_tokens":%d,"completion_tokens_details":{"accepted_prediction_tokens":0,"audio_tokens":0,"reasoning_tokens":%d,"rejected_prediction_tokens":0},`+
-		`"prompt_tokens":%d,"prompt_tokens_details":{"audio_tokens":0,"cached_tokens":%d},"total_tokens":%d}`,
-		m.tokens, m.reasoning, c.prompt, c.cached, c.prompt+m.tokens)
+		`"prompt_tokens":%d,"prompt_tokens_details":{"audio_tokens":0,"cached_tokens":%d%s},"total_tokens":%d}`,
+		m.tokens, m.reasoning, c.prompt, c.cached, c.written(), c.prompt+m.tokens)
+}
+
+// written is the member of usage that only some models have.
+func (c *call) written() string {
+	if !writesCache(c.model) {
+		return ""
+	}
+	return fmt.Sprintf(`,"cache_write_tokens":%d`, c.write)
 }
 
 func (c *call) tier() string {
-	if c.in.ServiceTier == "priority" {
+	switch {
+	case c.settings.ServiceTier != "":
+		return c.settings.ServiceTier
+	case c.in.ServiceTier == "priority":
 		return "priority"
 	}
 	return "default"
@@ -71,13 +83,18 @@ func (c *call) tier() string {
 
 func (c *call) chat() {
 	m := c.make()
+	annotations := "[]"
+	if c.operation == "chat" && c.searches() {
+		c.use(itemWebSearch, 1)
+		annotations = citations
+	}
 	if c.in.Stream {
 		c.chatStream(&m)
 		return
 	}
 	var choices []string
 	for i, pieces := range m.choices {
-		choices = append(choices, c.choice(i, &m, strings.Join(pieces, "")))
+		choices = append(choices, strings.Replace(c.choice(i, &m, strings.Join(pieces, "")), `"annotations":[]`, `"annotations":`+annotations, 1))
 	}
 	object, extra := "chat.completion", `,"service_tier":"`+c.tier()+`"`
 	if c.operation == "completions" {
@@ -115,9 +132,11 @@ func (c *call) choice(i int, m *made, text string) string {
 }
 
 // send sends a whole JSON body, or, if a fault says so, half of it.
-func (c *call) send(body string) {
+func (c *call) send(body string) { c.sendAs("application/json", body) }
+
+func (c *call) sendAs(kind, body string) {
 	h := c.head()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", kind)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if c.settings.Fault == "hang" {
 		c.w.(http.Flusher).Flush()
@@ -208,6 +227,9 @@ func (c *call) chatEvents(s *stream, m *made, tail string) (sent int64) {
 				s.send([]byte(`data: {"choices":[{"content_filter_offsets":{"check_offset":0,"start_offset":0,"end_offset":9},"content_filter_results":{"protected_material_text":{"detected":true,"filtered":true}},"finish_reason":"content_filter","index":0}],"created":0,"id":"","model":"","object":""}` + "\n\n"))
 				return sent
 			}
+		}
+		if c.operation == "chat" && c.searches() {
+			s.send(event(`"delta":{"annotations":` + citations + `}`))
 		}
 		finish := `"delta":{}`
 		if c.operation == "completions" {

@@ -32,7 +32,6 @@ func (c *call) embeddings() {
 	if c.settings.Fault != "no_usage" {
 		body += fmt.Sprintf(`,"usage":{"prompt_tokens":%d,"total_tokens":%d}`, c.prompt, c.prompt)
 	}
-	c.cached = 0
 	c.charge("completed", 0)
 	c.send(body + "}")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -41,7 +42,8 @@ func badRequest(w http.ResponseWriter, message, param, code string) {
 const optionsSince = "2024-08-01"
 
 // refused answers requests that the service refuses, and faults that were
-// asked for. Nothing of it is billed.
+// asked for. Of it only prompts that it filters, and those that are too long,
+// are billed: it has read them.
 func (c *call) refused() bool {
 	hasOptions := len(c.in.StreamOptions) > 0 && !bytes.Equal(c.in.StreamOptions, []byte("null"))
 	version := c.r.URL.Query().Get("api-version")
@@ -60,6 +62,7 @@ func (c *call) refused() bool {
 }
 
 func (c *call) faulty() bool {
+	c.w.Header().Set("Apim-Request-Id", c.requestID)
 	switch c.settings.Fault {
 	case "429":
 		c.w.Header().Set("Retry-After", "7")
@@ -67,7 +70,15 @@ func (c *call) faulty() bool {
 		fail(c.w, http.StatusTooManyRequests, `{"error":{"code":"429","message":"Requests to the ChatCompletions_Create Operation under Azure OpenAI API have exceeded token rate limit of your current OpenAI S0 pricing tier. Please retry after 7 seconds."}}`)
 	case "500":
 		fail(c.w, http.StatusInternalServerError, `{"error":{"code":"InternalServerError","message":"The server had an error while processing your request. Sorry about that!"}}`)
+	case "408":
+		fail(c.w, http.StatusRequestTimeout, `{"error":{"code":"Timeout","message":"The operation was timeout."}}`)
+	case "context_length_exceeded":
+		c.count()
+		c.charge("refused", 0)
+		badRequest(c.w, "This model's maximum context length is 128000 tokens. However, your messages resulted in more. Please reduce the length of the messages.", "messages", "context_length_exceeded")
 	case "prompt_filtered":
+		c.count()
+		c.charge("refused", 0)
 		fail(c.w, http.StatusBadRequest, `{"error":{"message":"The response was filtered due to the prompt triggering Azure OpenAI's content management policy.","type":null,"param":"prompt","code":"content_filter","status":400,"innererror":{"code":"ResponsibleAIPolicyViolation","content_filter_result":{"hate":{"filtered":true,"severity":"high"}}}}}`)
 	case "cut_before":
 		panic(http.ErrAbortHandler)
@@ -141,12 +152,20 @@ type Settings struct {
 	ChunkDelayUS     int64  `json:"chunk_delay_us"`    // between two deltas
 	CompletionTokens int64  `json:"completion_tokens"` // of an answer; 0: about 30
 	Fault            string `json:"fault"`
-	CutAfter         int64  `json:"cut_after"` // deltas before the fault cut
-	Split            uint64 `json:"split"`     // seed for writing a stream in random pieces; 0: one for each event
-	Flush            string `json:"flush"`     // "end": flush a stream once
+	CutAfter         int64  `json:"cut_after"`        // deltas before the fault cut
+	Split            uint64 `json:"split"`            // seed for writing a stream in random pieces; 0: one for each event
+	Flush            string `json:"flush"`            // "end": flush a stream once
+	BackgroundPolls  int64  `json:"background_polls"` // times that a background response is found in progress; 0: once, -1: never
+	ToolCalls        int64  `json:"tool_calls"`       // of each tool that the service runs; 0: one, -1: none
+	ServiceTier      string `json:"service_tier"`     // that answers; empty: the one that is asked for
+	ServedModel      string `json:"served_model"`     // that answers instead of the deployment's
+	Spilled          bool   `json:"spilled"`          // the answer says that it was spilled over
 }
 
-var faults = []string{"", "429", "500", "cut", "cut_before", "blocked", "zero_usage", "no_usage", "filtered", "prompt_filtered", "no_stream_options", "hang"}
+var faults = []string{"", "408", "429", "500", "cut", "cut_before", "blocked", "zero_usage", "no_usage", "filtered", "prompt_filtered", "context_length_exceeded", "no_stream_options", "hang"}
+
+// callsMax bounds the calls of a tool, and the polls of a background response.
+const callsMax = 100
 
 func (s *Settings) check() error {
 	known := false
@@ -162,9 +181,15 @@ func (s *Settings) check() error {
 		return fmt.Errorf("delays are 0 to 10 minutes")
 	case s.Flush != "" && s.Flush != "end":
 		return fmt.Errorf("flush is empty or end")
+	case s.BackgroundPolls < -1 || s.BackgroundPolls > callsMax || s.ToolCalls < -1 || s.ToolCalls > callsMax:
+		return fmt.Errorf("background_polls and tool_calls are -1 to %d", callsMax)
+	case strings.Trim(s.ServiceTier+s.ServedModel, plainLetters) != "":
+		return fmt.Errorf("service_tier and served_model are plain names")
 	}
 	return nil
 }
+
+const plainLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._"
 
 // settingsFor are the server's settings with those of the request's headers.
 func (s *Server) settingsFor(h http.Header) (Settings, error) {
@@ -174,6 +199,11 @@ func (s *Server) settingsFor(h http.Header) (Settings, error) {
 	numbers := map[string]*int64{
 		"X-Simulator-Latency-Ms": &settings.LatencyMS, "X-Simulator-Chunks": &settings.Chunks, "X-Simulator-Chunk-Delay-Us": &settings.ChunkDelayUS,
 		"X-Simulator-Completion-Tokens": &settings.CompletionTokens, "X-Simulator-Cut-After": &settings.CutAfter,
+		"X-Simulator-Background-Polls": &settings.BackgroundPolls, "X-Simulator-Tool-Calls": &settings.ToolCalls,
+	}
+	texts := map[string]*string{
+		"X-Simulator-Fault": &settings.Fault, "X-Simulator-Flush": &settings.Flush,
+		"X-Simulator-Service-Tier": &settings.ServiceTier, "X-Simulator-Served-Model": &settings.ServedModel,
 	}
 	for name, values := range h {
 		if !strings.HasPrefix(name, "X-Simulator-") {
@@ -185,10 +215,10 @@ func (s *Server) settingsFor(h http.Header) (Settings, error) {
 			_, err = fmt.Sscan(values[0], number)
 		case name == "X-Simulator-Split":
 			_, err = fmt.Sscan(values[0], &settings.Split)
-		case name == "X-Simulator-Fault":
-			settings.Fault = values[0]
-		case name == "X-Simulator-Flush":
-			settings.Flush = values[0]
+		case name == "X-Simulator-Spilled":
+			settings.Spilled, err = strconv.ParseBool(values[0])
+		case texts[name] != nil:
+			*texts[name] = values[0]
 		default:
 			err = fmt.Errorf("no such setting")
 		}

@@ -1,6 +1,7 @@
 // Package simulator stands in for Azure OpenAI in demos, tests and benchmarks:
-// chat, legacy completions, embeddings and responses, streamed and not, in the
-// shapes that the service has. What it answers follows from its seed, the
+// chat, legacy completions, embeddings, responses (in the background and with
+// tools too), images, transcriptions and speech, streamed and not, in the shapes
+// that the service has. What it answers follows from its seed, the
 // request and its settings. It counts what it uses by itself and keeps its own
 // bill, to compare a gateway's books with.
 package simulator
@@ -9,6 +10,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"math/rand/v2"
@@ -38,9 +40,6 @@ type Counter interface {
 	Prompt(operation, model string, body []byte) int64
 }
 
-// Price is what a token of a model costs, in pico-USD.
-type Price struct{ In, Cached, Out int64 }
-
 // Options configure a Server.
 type Options struct {
 	Seed     uint64
@@ -63,6 +62,7 @@ type Server struct {
 	order    []string // of stored
 	counts   map[[32]byte]int64
 	seen     map[[32]byte]bool // prompts, for cached tokens
+	received uint64            // calls, for the ids of requests
 }
 
 // Request is one that the server received.
@@ -78,7 +78,8 @@ var versions = map[string]string{
 	"gpt-4o": "gpt-4o-2024-11-20", "gpt-4o-mini": "gpt-4o-mini-2024-07-18", "gpt-4.1": "gpt-4.1-2025-04-14",
 	"gpt-4.1-mini": "gpt-4.1-mini-2025-04-14", "gpt-4.1-nano": "gpt-4.1-nano-2025-04-14", "gpt-5": "gpt-5-2025-08-07",
 	"gpt-5-mini": "gpt-5-mini-2025-08-07", "gpt-5-nano": "gpt-5-nano-2025-08-07", "o3": "o3-2025-04-16", "o4-mini": "o4-mini-2025-04-16",
-	"o3-mini": "o3-mini-2025-01-31", "gpt-5.4": "gpt-5.4-2026-03-05", "gpt-5.4-mini": "gpt-5.4-mini-2026-03-17",
+	"o3-mini": "o3-mini-2025-01-31", "gpt-image-1": "gpt-image-1", "dall-e-3": "dall-e-3", "whisper": "whisper", "tts": "tts", "tts-hd": "tts-hd",
+	"gpt-4o-transcribe": "gpt-4o-transcribe", "gpt-4o-mini-tts": "gpt-4o-mini-tts", "gpt-5.4": "gpt-5.4-2026-03-05", "gpt-5.4-mini": "gpt-5.4-mini-2026-03-17",
 }
 
 // New makes a Server.
@@ -114,8 +115,16 @@ type call struct {
 	random     *rand.Rand
 	created    int64
 	id         string
-	prompt     int64
-	cached     int64
+	requestID  string // of the header apim-request-id
+	file       []byte // the first upload of a form
+	files      int64  // uploads
+
+	// What is billed, in tokens: all of the prompt, and the parts of prompt and
+	// answer that have prices of their own.
+	prompt, cached, write, imageIn, audioIn int64
+	imageOut, audioOut                      int64
+	items                                   map[string]int64
+	priceName                               string // if it is not the model
 }
 
 // input is what is read of a request body.
@@ -136,10 +145,22 @@ type input struct {
 	EncodingFormat      string          `json:"encoding_format"`
 	Previous            string          `json:"previous_response_id"`
 	Store               *bool           `json:"store"`
-	Background          bool            `json:"background"`
+	Background          json.RawMessage `json:"background"` // a bool, or of an image its background
+	MaxToolCalls        *int64          `json:"max_tool_calls"`
+	WebSearchOptions    json.RawMessage `json:"web_search_options"`
+	Prompt              json.RawMessage `json:"prompt"`
+	Quality             string          `json:"quality"`
+	Size                string          `json:"size"`
+	PartialImages       int64           `json:"partial_images"`
+	OutputFormat        string          `json:"output_format"`
+	ResponseFormat      json.RawMessage `json:"response_format"`
+	InputFidelity       string          `json:"input_fidelity"`
+	Instructions        json.RawMessage `json:"instructions"`
+	StreamFormat        string          `json:"stream_format"`
 }
 
 type tool struct {
+	Type     string `json:"type"`
 	Name     string `json:"name"`
 	Function struct {
 		Name string `json:"name"`
@@ -180,16 +201,24 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, parts []string, d
 	if dated && len(parts) > 2 && parts[0] == "deployments" {
 		name, parts = strings.Split(strings.Trim(r.URL.Path, "/"), "/")[2], parts[2:]
 	}
-	switch what := strings.Join(parts, "/"); {
+	what := strings.Join(parts, "/")
+	switch operation := operations[what]; {
 	case r.Method == http.MethodGet && (what == "models" || what == "deployments"):
 		s.list(w)
-	case r.Method == http.MethodPost && slices.Contains([]string{"chat/completions", "completions", "embeddings", "responses"}, what):
-		s.serve(w, r, map[string]string{"chat/completions": "chat"}[what]+map[string]string{"completions": what, "embeddings": what, "responses": what}[what], name)
-	case len(parts) == 2 && parts[0] == "responses":
+	case r.Method == http.MethodPost && operation != "":
+		s.serve(w, r, operation, name)
+	case (len(parts) == 2 || len(parts) == 3) && parts[0] == "responses":
 		s.storedRoute(w, r, strings.Split(strings.Trim(r.URL.Path, "/"), "/"))
 	default:
 		notFound(w)
 	}
+}
+
+// operations are the paths that answer with a model's work.
+var operations = map[string]string{
+	"chat/completions": "chat", "completions": "completions", "embeddings": "embeddings", "responses": "responses",
+	"images/generations": "images", "images/edits": "images",
+	"audio/transcriptions": "transcription", "audio/translations": "transcription", "audio/speech": "speech",
 }
 
 func (s *Server) admitted(r *http.Request) bool {
@@ -218,7 +247,7 @@ func (s *Server) list(w http.ResponseWriter) {
 	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": data})
 }
 
-// serve answers one of the four operations.
+// serve answers one of the operations.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, operation, deployment string) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, BodyBytesMax))
 	if err != nil {
@@ -226,8 +255,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, operation, deploy
 		return
 	}
 	c := &call{server: s, w: w, r: r, operation: operation, deployment: deployment, body: body}
-	if err := json.Unmarshal(body, &c.in); err != nil {
-		badRequest(w, "Could not parse the JSON body of the request: "+err.Error(), "", "invalid_json")
+	if err := c.read(); err != nil {
+		badRequest(w, "Could not parse the body of the request: "+err.Error(), "", "invalid_json")
 		return
 	}
 	if c.deployment == "" {
@@ -239,18 +268,22 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, operation, deploy
 		_, _ = io.WriteString(w, `{"error":{"type":"invalid_request_error","code":"DeploymentNotFound","message":"The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again.","param":null}}`)
 		return
 	}
-	c.model = s.modelOf(c.deployment)
 	if c.settings, err = s.settingsFor(r.Header); err != nil {
 		badRequest(w, err.Error(), "", "invalid_simulator_setting")
 		return
 	}
-	if c.refused() {
-		return
+	c.model = s.modelOf(c.deployment)
+	if c.settings.ServedModel != "" {
+		c.model = c.settings.ServedModel
 	}
 	sum := sha256.Sum256(append(binary.BigEndian.AppendUint64(nil, s.options.Seed), body...))
 	c.random = rand.New(rand.NewPCG(binary.BigEndian.Uint64(sum[:8]), binary.BigEndian.Uint64(sum[8:16])))
 	c.id, c.created = newID(c.random), 1_780_000_000+int64(s.options.Seed%1_000_000)
-	c.prompt = s.countPrompt(c)
+	c.requestID = s.requestID()
+	if c.refused() {
+		return
+	}
+	c.count()
 	if !wait(r.Context().Done(), time.Duration(c.settings.LatencyMS)*time.Millisecond) {
 		return
 	}
@@ -259,8 +292,33 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, operation, deploy
 		c.embeddings()
 	case "responses":
 		c.responses()
+	case "images":
+		c.images()
+	case "transcription":
+		c.transcription()
+	case "speech":
+		c.speech()
 	default:
 		c.chat()
+	}
+}
+
+// requestID is an id that no other answer has.
+func (s *Server) requestID() string {
+	s.mu.Lock()
+	s.received++
+	n := s.received
+	s.mu.Unlock()
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, s.options.Seed), n))
+	return hex.EncodeToString(sum[:16])
+}
+
+// count counts the prompt of an operation on text. The others count their own.
+func (c *call) count() {
+	switch c.operation {
+	case "images", "transcription", "speech":
+	default:
+		c.prompt = c.server.countPrompt(c)
 	}
 }
 
@@ -292,11 +350,21 @@ func (s *Server) countPrompt(c *call) int64 {
 	}
 	s.counts[key], s.seen[key] = n, true
 	s.mu.Unlock()
-	if again && n >= 1024 {
+	switch {
+	case n < cachedFrom || c.operation == "embeddings":
+	case again:
 		c.cached = n / 128 * 128
+	case writesCache(c.model):
+		c.write = n - 3 // as it was seen: 1217 of 1220
 	}
 	return n
 }
+
+// cachedFrom is the shortest prompt that the service caches, in tokens.
+const cachedFrom = 1024
+
+// writesCache tells the models that bill what they write to the cache.
+func writesCache(model string) bool { return strings.HasPrefix(model, "gpt-5.6") }
 
 func newID(random *rand.Rand) string {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -310,11 +378,9 @@ func newID(random *rand.Rand) string {
 // head sets the headers that the service sends with every answer.
 func (c *call) head() http.Header {
 	h := c.w.Header()
-	sum := sha256.Sum256([]byte(c.id))
-	id := strconv.FormatUint(binary.BigEndian.Uint64(sum[:8]), 16)
 	for name, value := range map[string]string{
-		"Apim-Request-Id": id + "-a", "X-Request-Id": id + "-x", "X-Ms-Region": "East US 2", "X-Ms-Deployment-Name": c.deployment,
-		"X-Ms-Is-Spilled-Over": "false", "X-Ms-Rai-Invoked": "true", "Azureml-Model-Session": "d20260330170902-" + id,
+		"Apim-Request-Id": c.requestID, "X-Request-Id": c.requestID[:16] + "-x", "X-Ms-Region": "East US 2", "X-Ms-Deployment-Name": c.deployment,
+		"X-Ms-Is-Spilled-Over": strconv.FormatBool(c.settings.Spilled), "X-Ms-Rai-Invoked": "true", "Azureml-Model-Session": "d20260330170902-" + c.requestID[:12],
 		"X-Ratelimit-Limit-Requests": "10000", "X-Ratelimit-Limit-Tokens": "10000000", "X-Ratelimit-Remaining-Requests": "9999",
 		"X-Ratelimit-Remaining-Tokens": "9999990", "X-Ratelimit-Renewalperiod-Requests": "60", "X-Ms-Served-Model": c.model,
 	} {

@@ -15,10 +15,22 @@ import (
 	"github.com/costgate/costgate/handler/internal/simulator"
 )
 
+// price has a price for everything, each another one, in pico-USD.
+var price = simulator.Price{
+	Tokens:        simulator.Tokens{In: 2_500_000, Cached: 1_250_000, Write: 3_125_000, ImageIn: 10_000_000, AudioIn: 6_000_000, Out: 10_000_000, ImageOut: 40_000_000, AudioOut: 12_000_000},
+	Priority:      simulator.Tokens{In: 5_000_000, Cached: 2_500_000, Write: 6_250_000, Out: 20_000_000},
+	Long:          simulator.Tokens{In: 7_000_000, Out: 11_000_000},
+	LongThreshold: 100_000,
+	Items: map[string]int64{
+		"per_image": 40_000_000_000, "sec_in": 100_000_001, "char_in": 15_000_000,
+		"web_search_call": 10_000_000_000, "file_search_call": 2_500_000_000, "code_interpreter_session": 30_000_000_000,
+	},
+}
+
 func newServer(t *testing.T, o simulator.Options) (*simulator.Server, *httptest.Server) {
 	t.Helper()
 	o.Prices = func(string) (simulator.Price, bool) {
-		return simulator.Price{In: 2_500_000, Cached: 1_250_000, Out: 10_000_000}, true
+		return price, true
 	}
 	s := simulator.New(o)
 	server := httptest.NewServer(s)
@@ -146,7 +158,9 @@ func TestFaults(t *testing.T) {
 	f("zero_usage", asks, 200, "completed 20", `"prompt_tokens":0`)
 	f("no_usage", asks, 200, "completed 20", "!prompt_tokens")
 	f("filtered", chatBody, 200, "filtered 20", "content_filter", `"completion_tokens":20`, `!"message"`)
-	f("prompt_filtered", chatBody, 400, "", "content_filter", "ResponsibleAIPolicyViolation")
+	f("prompt_filtered", chatBody, 400, "refused 0", "content_filter", "ResponsibleAIPolicyViolation")
+	f("context_length_exceeded", chatBody, 400, "refused 0", `"code":"context_length_exceeded"`)
+	f("408", chatBody, 408, "", "Timeout")
 	f("no_stream_options", asks, 400, "", "stream_options")
 }
 
@@ -167,7 +181,7 @@ func TestRefusals(t *testing.T) {
 	f("/openai/v1/responses", `{"model":"gpt-4o","input":"x","stream":true,"stream_options":{"include_usage":true}}`, "right", 400, "unknown_parameter")
 	f("/openai/v1/responses", `{"model":"gpt-4o","input":"x","previous_response_id":"resp_x"}`, "right", 404, "previous_response_not_found")
 	f(chatPath, `{`, "right", 400, "JSON")
-	f("/openai/v1/images/generations", `{}`, "right", 404, "")
+	f("/openai/v1/images/variations", `{}`, "right", 404, "")
 	if got, text, _ := post(t, server.URL, chatPath, chatBody, "api-key", "right", "x-simulator-fault", "nonsense"); got != 400 {
 		t.Errorf("unknown fault: %d %s", got, text)
 	}

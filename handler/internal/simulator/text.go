@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -92,7 +93,8 @@ func grouped(pieces []string, chunks int64) []string {
 // usesTool tells whether to answer with tool calls, of which function, and how
 // many.
 func (c *call) usesTool() (name string, calls int) {
-	if len(c.in.Tools) == 0 {
+	functions := slices.DeleteFunc(slices.Clone(c.in.Tools), func(t tool) bool { return t.Type != "" && t.Type != "function" })
+	if len(functions) == 0 {
 		return "", 0
 	}
 	choice := string(c.in.ToolChoice)
@@ -100,7 +102,7 @@ func (c *call) usesTool() (name string, calls int) {
 	if choice == `"none"` || (!asked && choice != `"required"` && !strings.HasPrefix(choice, "{")) {
 		return "", 0
 	}
-	name = c.in.Tools[0].Function.Name + c.in.Tools[0].Name
+	name = functions[0].Function.Name + functions[0].Name
 	if strings.Contains(string(c.body), "two cities") {
 		return name, 2
 	}
