@@ -9,9 +9,11 @@ const (
 	// boundOverhead covers the tokens of a request that no byte of its body stands
 	// for: what begins the answer, and what surrounds tools and schemas.
 	boundOverhead = 256
-	// The margin of BoundExact: a fiftieth, at least marginMin tokens.
-	marginMin  = 16
-	marginPart = 50
+	// The margin of BoundExact: a fiftieth, at least marginMin tokens, and
+	// marginItems for the input items of Responses that are no messages.
+	marginMin   = 16
+	marginItems = 64
+	marginPart  = 50
 )
 
 // BoundBytes is a number of prompt tokens that a request should not exceed, from
@@ -28,17 +30,24 @@ func BoundBytes(op Op, model string, body []byte) int64 {
 	return bound
 }
 
-// BoundExact is the count of [Prompt] with a margin of 2 %, at least 16 tokens,
-// and never above [BoundBytes]. It is an upper bound for text and tools as far
-// as is known; hidden input is not covered.
+// BoundExact is the count of [Prompt] with a margin of 2 %, at least 16 tokens
+// or 64, and with the largest images where their size is unknown. It is never
+// above [BoundBytes], and equal to it for models whose encoding is not known. It
+// is an upper bound for text and tools as far as is known; hidden input is not covered.
 func BoundExact(op Op, model string, body []byte) int64 {
 	bound := BoundBytes(op, model, body)
+	if op == OpTranscription || familyOf(model).guess {
+		return bound
+	}
 	c, err := count(op, model, body)
 	if err != nil {
 		return bound
 	}
-	n := c.most()
-	return min(bound, n+max(ceilDiv(n, marginPart), marginMin))
+	n, least := c.most(), int64(marginMin)
+	if op == OpResponses && c.guessed {
+		least = marginItems
+	}
+	return min(bound, n+max(ceilDiv(n, marginPart), least))
 }
 
 // images counts the images of a request: keys image_url, or parts input_image.

@@ -22,6 +22,7 @@ func TestBoundBytes(t *testing.T) {
 	f("gpt-4o", `{"messages":[{"content":[{"type":"image_url","im\u0061ge_url":{"url":"x"}}]}]}`, 1) // a name that hides
 	f("gpt-4o", `{"messages":[{"content":[{"type":"image\u005furl","\u0069mage_url":{"url":"x"}}]}]}`, 1)
 	f("gpt-4o", `{"messages":[{"content":"caf\u00e9 \u4f60 \u0022"}]}`, 0)
+	f("gpt-5-mini", `{"messages":[{"content":[{"type":"image_url","image_url":{"url":"x"}}]}]}`, 1) // at what the documentation says
 	if got := BoundBytes(OpEmbeddings, "text-embedding-3-small", []byte(`{"image_url":1}`)); got != 15+boundOverhead {
 		t.Errorf("embeddings: %d", got)
 	}
@@ -75,6 +76,31 @@ func TestBoundsCover(t *testing.T) {
 	})
 }
 
+// TestBoundExact proves that what was not seen is bounded, not estimated.
+func TestBoundExact(t *testing.T) {
+	f := func(op Op, model, body string, want int64) {
+		t.Helper()
+		if got := BoundExact(op, model, []byte(body)); got != want {
+			t.Errorf("BoundExact(%s, %s, %s) = %d; want %d", op, model, body, got, want)
+		}
+	}
+	const hello = `{"messages":[{"role":"user","content":"hello world"}]}`
+	const image = `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}]}]}`
+	const bytes = int64(len(hello)) + boundOverhead
+	f(OpChat, "gpt-4o", hello, 3+3+1+2+marginMin)
+	f(OpChat, "gpt-4o", `{"messages":[{"role":"user","content":"`+strings.Repeat("hello ", 1000)+`"}]}`, 3+3+1+1001+21)
+	f(OpChat, "gpt-4o", image, 7+1445+30)
+	f(OpChat, "gpt-5-mini", image, 6+2489+50)
+	f(OpChat, "gpt-5.6", image, 6+15_000+301)
+	f(OpResponses, "gpt-4o", `{"input":"hello world"}`, 3+3+1+2+marginMin)
+	f(OpResponses, "gpt-4o", `{"input":[{"type":"function_call_output","output":"hello"}]}`, 3+4+1+marginItems)
+	f(OpChat, "DeepSeek-V3", hello, bytes) // an encoding of its own
+	f(OpChat, "gpt-oss-20b", hello, bytes)
+	f(OpTranscription, "whisper-1", "--form", 6+boundOverhead)
+	f(OpImages, "gpt-image-1", `{"prompt":"hello world"}`, 2+marginMin)
+	f("", "gpt-4o", hello, bytes)
+}
+
 func TestHidesInput(t *testing.T) {
 	f := func(op Op, body string, want bool) {
 		t.Helper()
@@ -114,7 +140,7 @@ func FuzzPrompt(f *testing.F) {
 		f.Add("gpt-4o", []byte(body))
 	}
 	f.Fuzz(func(t *testing.T, model string, body []byte) {
-		for _, op := range []Op{OpChat, OpResponses, OpCompletions, OpEmbeddings} {
+		for _, op := range []Op{OpChat, OpResponses, OpCompletions, OpEmbeddings, OpImages, OpSpeech, OpTranscription} {
 			n, _, err := Prompt(op, model, body)
 			exact, most := BoundExact(op, model, body), BoundBytes(op, model, body)
 			if n < 0 || exact > most || exact <= 0 || err == nil && exact < min(n, most) {

@@ -1,8 +1,8 @@
 package tokens
 
 const (
-	perCall         = 7
-	perParallelCall = 10 // more for each call of an answer with several
+	perCall    = 7
+	perSeveral = 10 // of an answer with several calls, and for each of them instead of perCall
 )
 
 // ToolCall is a call that a model made, as its answer or stream spelled it.
@@ -29,10 +29,11 @@ func Completion(model string, parts Output) int64 {
 	for _, call := range parts.Calls {
 		c.add(call.Name)
 		c.add(call.Arguments)
-		c.tokens += perCall
-		if len(parts.Calls) > 1 {
-			c.tokens += perParallelCall
-		}
+	}
+	if n := int64(len(parts.Calls)); n > 1 {
+		c.tokens += perSeveral * (n + 1)
+	} else {
+		c.tokens += perCall * n
 	}
 	switch parts.Op {
 	case OpResponses:

@@ -3,21 +3,11 @@ package tokens
 import (
 	"math"
 	"math/bits"
-	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
-const (
-	// TextBytesMax is how much text of one request is tokenized. The tokens of what is beyond it are extrapolated.
-	TextBytesMax = 1 << 20
-	// windowBytes is how much text is tokenized at once.
-	windowBytes = 8 << 10
-	// RunBytesMax is the longest text without a place to cut it that is tokenized as one. The
-	// tokenizer's work grows with the square of such a run. Longer ones are cut anywhere, which
-	// can make a count too high by a token per cut.
-	RunBytesMax = 512
-)
+// TextBytesMax is how much text of one request is tokenized. The tokens of what is beyond it are extrapolated.
+const TextBytesMax = 4 << 20
 
 // Text is the number of tokens of a text in the encoding of a model.
 func Text(model, text string) int64 {
@@ -33,6 +23,7 @@ type counter struct {
 	counted int64 // bytes
 	inText  int64 // tokens of the counted bytes
 	skipped int64 // bytes beyond TextBytesMax
+	unseen  int64 // what images may have beyond what was assumed
 	guessed bool  // something was not counted but assumed
 }
 
@@ -47,8 +38,11 @@ func (c *counter) add(text string) {
 		c.guessed = true
 		text = text[:cut]
 	}
+	if text == "" {
+		return
+	}
 	c.counted += int64(len(text))
-	n := c.encode(text)
+	n := c.encoding.count(text)
 	c.tokens += n
 	c.inText += n
 }
@@ -62,71 +56,12 @@ func (c *counter) total() int64 {
 		return c.tokens + c.skipped
 	}
 	hi, lo := bits.Mul64(uint64(c.skipped), uint64(c.inText))
-	quotient, remainder := bits.Div64(hi, lo, uint64(c.counted)) // inText is at most counted, so hi < counted
+	quotient, remainder := bits.Div64(hi, lo, uint64(c.counted)) // hi < counted: both factors are far below 2^63
 	if remainder != 0 {
 		quotient++
 	}
 	return c.tokens + int64(min(quotient, math.MaxInt64))
 }
 
-// most is the bound: what was skipped has a token per byte.
-func (c *counter) most() int64 { return c.tokens + c.skipped }
-
-// encode counts the tokens of a text, cut into windows.
-func (c *counter) encode(text string) (n int64) {
-	if text == "" {
-		return 0
-	}
-	if !utf8.ValidString(text) {
-		text = strings.ToValidUTF8(text, "\uFFFD")
-	}
-	encoder := c.encoding()
-	for text != "" {
-		size := window(text)
-		n += int64(len(encoder.EncodeOrdinary(text[:size])))
-		text = text[size:]
-	}
-	return n
-}
-
-// window is how many bytes of a text to tokenize at once. It cuts where the
-// encodings split words anyway; only a run of RunBytesMax without such a place
-// is cut elsewhere, between two characters.
-func window(text string) int {
-	if len(text) <= RunBytesMax {
-		return len(text)
-	}
-	run := 0 // where the current run begins
-	var previous rune
-	for i, current := range text {
-		if i > 0 && splits(previous, current) {
-			if i >= windowBytes {
-				return i
-			}
-			run = i
-		}
-		if i-run >= RunBytesMax {
-			if digit(previous) && digit(current) && digit(rune(text[i-2])) {
-				return i - RunBytesMax%3 // digits go by threes
-			}
-			return i
-		}
-		previous = current
-	}
-	return len(text)
-}
-
-func digit(r rune) bool { return r >= '0' && r <= '9' }
-
-// splits tells whether all encodings begin a new word between two characters,
-// whatever stands before and after them:
-//   - before a blank that follows no blank;
-//   - before punctuation or space that follows a letter or a digit. An
-//     apostrophe may belong to the word ("it's"), so it does not count.
-func splits(previous, current rune) bool {
-	if current == ' ' {
-		return !unicode.IsSpace(previous)
-	}
-	return (unicode.IsLetter(previous) || unicode.IsNumber(previous)) && current != '\'' &&
-		(unicode.IsPunct(current) || unicode.IsSpace(current) || current < utf8.RuneSelf && unicode.IsSymbol(current))
-}
+// most is the bound: what was skipped has a token per byte, and images are the largest.
+func (c *counter) most() int64 { return c.tokens + c.skipped + c.unseen }

@@ -1,105 +1,11 @@
 package tokens
 
 import (
-	"math/rand/v2"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
-	"pgregory.net/rapid"
+	tiktoken_loader "github.com/pkoukk/tiktoken-go-loader"
 )
-
-// TestWindowsKeepCounts compares the sum over the windows with the count of the
-// whole text, for texts with everyday runs and for texts of nasty pieces.
-func TestWindowsKeepCounts(t *testing.T) {
-	words := rapid.SampledFrom([]string{
-		"word", "Hello", "it's", "don't", "I'LL", "x", "42", "1234567", "3.14", "foo_bar", "camelCase", "{\"a\":1}", "https://example.com/a?b=c",
-		"naïve", "Straße", "你好，世界", "日本語です。", "Привет", "مرحبا", "ไทย",
-		"🎉", "👩‍👩‍👧", "e\u0301", "\u00a0", "—", "…", "’s", "'", "\"", ")", "/", "\r\n",
-	})
-	gaps := rapid.SampledFrom([]string{" ", " ", " ", "", "  ", "\n", "\n\n", "\t", ", ", ".\n", " \n ", "'", "/\n", ",", "'s ", "   "})
-	rapid.Check(t, func(t *rapid.T) {
-		var b strings.Builder
-		for range rapid.IntRange(0, 60).Draw(t, "words") {
-			b.WriteString(words.Draw(t, "word") + gaps.Draw(t, "gap"))
-		}
-		text := b.String()
-		for name, e := range map[string]encoding{"cl100k": cl100k, "o200k": o200k} {
-			whole := len(e().EncodeOrdinary(text))
-			// Cut at every place where window may cut.
-			sum, start := 0, 0
-			var previous rune
-			for i, current := range text {
-				if i > 0 && splits(previous, current) {
-					sum += len(e().EncodeOrdinary(text[start:i]))
-					start = i
-				}
-				previous = current
-			}
-			sum += len(e().EncodeOrdinary(text[start:]))
-			if sum != whole {
-				t.Fatalf("%s: %q has %d tokens, its pieces %d", name, text, whole, sum)
-			}
-		}
-	})
-}
-
-func TestLongTextKeepsCount(t *testing.T) {
-	text := strings.Repeat("The quick brown fox doesn't jump over 12345 lazy dogs, does it?\n\n"+
-		"No.  Never {\"a\": [1,2,3]} \u4f60\u597d\u3002\n", 400)
-	for _, model := range []string{"gpt-4", "gpt-4o", "text-davinci-003", "davinci"} {
-		c := counter{family: familyOf(model)}
-		if got, want := Text(model, text), int64(len(c.encoding().EncodeOrdinary(text))); got != want || len(text) < 4*windowBytes {
-			t.Errorf("%s: %d tokens; want %d", model, got, want)
-		}
-	}
-}
-
-// TestWindowsAreBounded proves that no tokenizer call sees a long run: its work is quadratic in one.
-func TestWindowsAreBounded(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	letters := make([]byte, 100_000)
-	for i := range letters {
-		letters[i] = byte('a' + random.IntN(26))
-	}
-	for name, text := range map[string]string{
-		"letters": string(letters), "a": strings.Repeat("a", 100_000),
-		"blanks": strings.Repeat(" ", 100_000), "digits": strings.Repeat("7", 100_000),
-		"lines": strings.Repeat("\n", 100_000), "Chinese": strings.Repeat("中", 40_000), "emoji": strings.Repeat("🎉", 25_000),
-		"signs": strings.Repeat("=", 100_000), "words": strings.Repeat("word ", 20_000),
-		"mixed": strings.Repeat("a", 511) + "中" + strings.Repeat("1", 600) + "中",
-	} {
-		t.Run(name, func(t *testing.T) {
-			for rest := text; rest != ""; {
-				size := window(rest)
-				piece := rest[:size]
-				if size == 0 || size > windowBytes+RunBytesMax+utf8.UTFMax || !utf8.ValidString(piece) {
-					t.Fatalf("a window of %d bytes", size)
-				}
-				run := 0
-				var previous rune
-				for i, current := range piece {
-					if i > 0 && splits(previous, current) {
-						run = i
-					}
-					if i-run > RunBytesMax {
-						t.Fatalf("a run of %d bytes", i-run)
-					}
-					previous = current
-				}
-				rest = rest[size:]
-			}
-		})
-	}
-	if got := Text("gpt-4o", strings.Repeat("a", 100<<10)); got != 100<<10/8 {
-		t.Errorf("100 KiB of a: %d tokens", got)
-	}
-	for n := RunBytesMax - 1; n <= RunBytesMax+1; n++ {
-		if got, want := window(strings.Repeat("a", n)), min(n, RunBytesMax); got != want {
-			t.Errorf("window of %d letters = %d; want %d", n, got, want)
-		}
-	}
-}
 
 func TestTextBytesMax(t *testing.T) {
 	const perLine = "a b c d e f g h\n" // 16 bytes
@@ -107,7 +13,6 @@ func TestTextBytesMax(t *testing.T) {
 	f := func(bytes int, wantGuess bool) {
 		t.Helper()
 		c := counter{family: familyOf("gpt-4o")}
-		c.encoding = o200k
 		// Pretend that most of the budget is used, in text of the same density.
 		c.counted = TextBytesMax - 16
 		c.inText = c.counted / 16 * line
@@ -143,37 +48,110 @@ func TestText(t *testing.T) {
 	}
 	f("gpt-4o", "", 0)
 	f("gpt-4o", "Hello, world!", 4)
-	f("gpt-4o", "<|endoftext|>", 7) // text of a user, not a control token
-	f("gpt-4o", "\xff\xfe\xfd", 1)
-	f("no-such-model", "hello world", 2)
-	// 你好 is one token in o200k and two in cl100k.
-	for _, model := range []string{
-		"gpt-4o", "GPT-4o-mini-2024-07-18", "azure/gpt-4.1", "gpt-4.5-preview", "gpt-5", "gpt-5.4-mini", "gpt-6",
-		"o1", "o3-mini", "o4-mini", "chatgpt-4o-latest",
-		"codex-mini", "",
-	} {
-		f(model, "你好", 1)
-	}
-	for _, model := range []string{
-		"gpt-4", "gpt-4-32k", "gpt-4-turbo-2024-04-09", "gpt-35-turbo", "gpt-35-turbo-instruct", "gpt-3.5-turbo-16k", "text-embedding-3-large",
-		"text-embedding-ada-002", "ada", "davinci-002",
-	} {
-		f(model, "你好", 2)
-	}
-	f("code-davinci-002", "    x", 2) // p50k has tokens of several blanks,
-	f("curie", "    x", 4)            // r50k has not
+	f("gpt-4o", "<|endoftext|>", 7)   // text of a user, not a control token
+	f("gpt-4o", "\xff\xfe\xfd", 1)    // as U+FFFD three times
+	f("code-davinci-002", "    x", 2) // p50k_base has tokens of several blanks,
+	f("curie", "    x", 4)            // r50k_base has not
+	f("gpt-4o", strings.Repeat("a", 100<<10), 100<<10/8)
+	f("gpt-4o", strings.Repeat("a", 100<<10+9), 100<<10/8+2)
 }
 
-func BenchmarkText(b *testing.B) {
-	for name, text := range map[string]string{
-		"english": strings.Repeat("The quick brown fox jumps over the lazy dog. ", 2330), "a": strings.Repeat("a", 100<<10),
-		"blanks": strings.Repeat(" ", 100<<10), "Chinese": strings.Repeat("中", 34_000),
-	} {
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(int64(len(text)))
-			for b.Loop() {
-				Text("gpt-4o", text)
+func TestFamilyOf(t *testing.T) {
+	f := func(want *encoding, models ...string) {
+		t.Helper()
+		for _, model := range models {
+			if familyOf(model).encoding != want {
+				t.Errorf("%q has another encoding", model)
 			}
-		})
+		}
 	}
+	f(o200k, "gpt-4o", "GPT-4o-mini-2024-07-18", " azure/gpt-4.1 ", "gpt-4.1-nano-2025-04-14", "gpt-4.5-preview", "gpt-5", "gpt-5.4-mini", "gpt-5-chat-latest",
+		"gpt-5.6-sol", "gpt-5-pro", "gpt-6", "o1", "o1-preview", "o1-mini", "o3-mini", "o3-pro", "o4-mini", "chatgpt-4o-latest", "codex-mini", "gpt-5-codex",
+		"gpt-oss-120b", "gpt-oss-20b", "gpt-realtime", "gpt-realtime-mini", "gpt-audio", "gpt-4o-audio-preview", "gpt-4o-realtime-preview", "gpt-4o-transcribe",
+		"gpt-4o-mini-tts", "gpt-image-1", "computer-use-preview", "model-router", "no-such-model", "",
+		"ft:gpt-4o-2024-08-06:org::id", "ft:gpt-4o-mini-2024-07-18:org:name:id", "gpt-4o-2024-08-06.ft-abc", "gpt-4o.ft-abc", "gpt-4.1-mini-2025-04-14.ft-0f1e")
+	f(cl100k, "gpt-4", "gpt-4-32k", "gpt-4-0613", "gpt-4-turbo-2024-04-09", "gpt-4-1106-preview", "gpt-35-turbo", "gpt-35-turbo-16k", "gpt-35-turbo-instruct",
+		"gpt-3.5-turbo-0125", "gpt-3.5-turbo-instruct:20230824-v2", "text-embedding-3-large", "text-embedding-3-small", "text-embedding-ada-002",
+		"text-embedding-ada-002-v2", "ada", "davinci-002", "babbage-002", "ft:gpt-3.5-turbo:org::id", "ft:gpt-4-0613:org::id", "ft:davinci-002:org::id",
+		"gpt-35-turbo-0613.ft-abc")
+	f(p50k, "text-davinci-003", "text-davinci-002", "code-davinci-002", "code-cushman-001", "text-davinci-edit-001", "code-davinci-edit-001")
+	f(r50k, "text-davinci-001", "text-curie-001", "text-ada-001", "davinci", "davinci:2023-07-21-v2", "curie", "babbage", "text-similarity-ada-001",
+		"text-search-davinci-doc-001", "code-search-babbage-code-001")
+	for model, want := range map[string]int64{"gpt-4o": 3, "gpt-35-turbo": 3, "gpt-5": 2, "gpt-5.1": 2, "gpt-5.6": 2, "gpt-7": 2, "o3-mini": 2, "GPT-4.5": 3} {
+		if f := familyOf(model); f.prime != want || f.guess {
+			t.Errorf("%s: prime %d, guess %v", model, f.prime, f.guess)
+		}
+	}
+	for _, model := range []string{"", "gpt-oss-120b", "DeepSeek-V3", "grok-4", "gpt4o"} {
+		if !familyOf(model).guess {
+			t.Errorf("%s is known", model)
+		}
+	}
+}
+
+// TestLazy proves that a vocabulary is loaded once, when it is first used.
+func TestLazy(t *testing.T) {
+	for name, e := range encodings {
+		if v := e.vocabulary(); v != e.vocabulary() {
+			t.Errorf("%s is loaded anew", name)
+		}
+	}
+	if _, err := load("no_such_base"); err == nil {
+		t.Error("a vocabulary that is not there loads")
+	}
+}
+
+// TestVocabulary holds the tables against the ranks that the oracle's loader reads.
+func TestVocabulary(t *testing.T) {
+	for name, e := range encodings {
+		ranks, err := tiktoken_loader.NewOfflineLoader().LoadTiktokenBpe(name + ".tiktoken")
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, n := e.vocabulary(), 0
+		for offset := 0; offset < len(v.entries); n++ {
+			rank, token := v.entry(offset)
+			if want, ok := ranks[token]; !ok || uint32(want) != rank {
+				t.Fatalf("%s: %q has rank %d; want %d", name, token, rank, want)
+			}
+			offset += entryBytes + len(token)
+		}
+		if n != len(ranks) {
+			t.Errorf("%s: %d tokens; want %d", name, n, len(ranks))
+		}
+		for token, want := range ranks {
+			if got := v.rank(token); got != uint32(want) {
+				t.Fatalf("%s: %q is found at %d; want %d", name, token, got, want)
+			}
+			if with := token + "\x00"; ranks[with] == 0 && v.rank(with) != none {
+				t.Fatalf("%s: %q is found", name, with)
+			}
+		}
+	}
+}
+
+func TestCountAllocates(t *testing.T) {
+	texts := []string{"The quick brown fox doesn't jump over 12345 lazy dogs.\n\n {\"a\": [1]} 你好，世界", strings.Repeat("a", 50_000)}
+	m := new(merger) // under the race detector, pools forget
+	for _, text := range texts {
+		o200k.countWith(m, text)
+		if n := testing.AllocsPerRun(10, func() { o200k.countWith(m, text) }); n > 0 {
+			t.Errorf("%d bytes: %v allocations", len(text), n)
+		}
+	}
+}
+
+func FuzzCount(f *testing.F) {
+	for _, text := range fragments {
+		f.Add(text, uint8(1))
+		f.Add(text, uint8(100))
+	}
+	f.Fuzz(func(t *testing.T, text string, times uint8) {
+		if len(text)*int(times) > 2000 { // the oracle is quadratic
+			return
+		}
+		for name := range encodings {
+			compare(t, name, strings.Repeat(text, int(times)))
+		}
+	})
 }

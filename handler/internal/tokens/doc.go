@@ -7,9 +7,13 @@
 //   - [BoundExact] tokenizes and adds a margin.
 //   - [Prompt] and [Completion] are the best estimate; text-only chats are exact.
 //
-// Invariants: work is linear in the size of the input and bounded (see
-// [TextBytesMax]); nothing panics on any input; an encoding is loaded when it is
-// first needed, never at start-up.
+// Texts are split and merged here, with the ranks of tiktoken that
+// pkoukk/tiktoken-go-loader brings; see [Text].
+//
+// Invariants: tokens are those of tiktoken's encode_ordinary; work is linear in
+// the size of the input, whatever it is, and bounded (see [TextBytesMax]);
+// nothing panics on any input; a vocabulary is loaded when it is first needed,
+// never at start-up, and once.
 //
 // Not done here: hidden input (stored conversations, files, searches) cannot be
 // counted. [HidesInput] tells when a request has some, and the caller then

@@ -3,104 +3,54 @@ package tokens
 import (
 	"strings"
 	"sync"
-
-	"github.com/pkoukk/tiktoken-go"
-	tiktoken_loader "github.com/pkoukk/tiktoken-go-loader"
+	"unicode/utf8"
 )
 
-// encoding is one vocabulary, loaded at its first use (0.1 to 0.4 s of CPU).
-type encoding func() *tiktoken.Tiktoken
+// encoding turns text into tokens as tiktoken's encode_ordinary does: names of
+// control tokens in a text are text.
+type encoding struct {
+	vocabulary func() *vocabulary // loaded at its first use, once
+	split      splitter
+}
 
 var (
-	offline = sync.OnceFunc(func() { tiktoken.SetBpeLoader(tiktoken_loader.NewOfflineLoader()) })
-
-	o200k  = vocabulary(tiktoken.MODEL_O200K_BASE)
-	cl100k = vocabulary(tiktoken.MODEL_CL100K_BASE)
-	p50k   = vocabulary(tiktoken.MODEL_P50K_BASE)
-	r50k   = vocabulary(tiktoken.MODEL_R50K_BASE)
+	o200k  = &encoding{loaded("o200k_base"), splitO200K}
+	cl100k = &encoding{loaded("cl100k_base"), splitCL100K}
+	p50k   = &encoding{loaded("p50k_base"), splitP50K}
+	r50k   = &encoding{loaded("r50k_base"), splitP50K}
 )
 
-func vocabulary(name string) encoding {
-	return sync.OnceValue(func() *tiktoken.Tiktoken {
-		offline()
-		t, err := tiktoken.GetEncoding(name)
+func loaded(name string) func() *vocabulary {
+	return sync.OnceValue(func() *vocabulary {
+		v, err := load(name)
 		if err != nil {
 			panic(err) // the vocabularies are part of the program
 		}
-		return t
+		return v
 	})
 }
 
-// family is what counting depends on.
-type family struct {
-	encoding encoding
-	prime    int64 // tokens that begin the answer, part of every prompt
-	extra    int64 // hidden tokens of every prompt
-	tools    int64 // hidden tokens of a prompt with tools
-	pair     int64 // tokens around a tool call and its result
-	answer   int64 // hidden tokens of a chat answer, the upper end of what was measured
-	reply    int64 // hidden tokens of a Responses answer that is plain text; hidden items come on top
-	image    imageRule
-}
-
-// families is searched from the top for a prefix that ends where a word of the
-// name ends, so the longer of two prefixes comes first.
-var families = []struct {
-	prefix string
-	family family
-}{
-	{"gpt-4o-mini", family{encoding: o200k, prime: 3, pair: 7, answer: 1, reply: 1, image: tiles(2833, 5667)}},
-	{"gpt-4o", family{encoding: o200k, prime: 3, pair: 7, answer: 1, reply: 1, image: tiles(85, 170)}},
-	{"chatgpt-4o", family{encoding: o200k, prime: 3, pair: 7, answer: 1, reply: 1, image: tiles(85, 170)}},
-	{"gpt-4.1-mini", family{encoding: o200k, prime: 3, pair: 7, answer: 1, reply: 1, image: patches(162, 1536)}},
-	{"gpt-4.1-nano", family{encoding: o200k, prime: 3, pair: 7, answer: 1, reply: 1, image: patches(246, 1536)}},
-	{"gpt-4.1", family{encoding: o200k, prime: 3, pair: 7, answer: 1, reply: 1, image: tiles(85, 170)}},
-	{"gpt-4.5", family{encoding: o200k, prime: 3, pair: 7, answer: 1, reply: 1, image: tiles(85, 170)}},
-	{"gpt-4", family{encoding: cl100k, prime: 3, pair: 7, image: tiles(85, 170)}},
-	{"gpt-3.5", family{encoding: cl100k, prime: 3, pair: 7, image: tiles(85, 170)}},
-	{"gpt-35", family{encoding: cl100k, prime: 3, pair: 7, image: tiles(85, 170)}},
-	{"gpt-5-mini", family{encoding: o200k, prime: 2, tools: 81, pair: 13, answer: 16, reply: 6, image: patches(162, 1536)}},
-	{"gpt-5-nano", family{encoding: o200k, prime: 2, tools: 81, pair: 13, answer: 16, reply: 6, image: patches(246, 1536)}},
-	{"gpt-5.1", family{encoding: o200k, prime: 2, tools: 81, pair: 13, answer: 11, reply: 6, image: tiles(85, 170)}},
-	{"gpt-5.2", family{encoding: o200k, prime: 2, tools: 81, pair: 13, answer: 11, reply: 6, image: tiles(85, 170)}},
-	{"gpt-5.3", family{encoding: o200k, prime: 2, tools: 81, pair: 13, answer: 11, reply: 6, image: tiles(85, 170)}},
-	{"gpt-5", family{encoding: o200k, prime: 2, tools: 81, pair: 13, answer: 16, reply: 6, image: tiles(70, 140)}},
-	{"gpt-6", family{encoding: o200k, prime: 2, tools: 81, pair: 13, answer: 16, reply: 6, image: patches(120, patchesMax)}},
-	{"o1-mini", family{encoding: o200k, prime: 2, extra: 8, pair: 13, answer: 14, reply: 1, image: tiles(75, 150)}},
-	{"o4-mini", family{encoding: o200k, prime: 2, pair: 13, answer: 14, reply: 1, image: patches(172, 1536)}},
-	{"o1", family{encoding: o200k, prime: 2, pair: 13, answer: 14, reply: 1, image: tiles(75, 150)}},
-	{"o3", family{encoding: o200k, prime: 2, pair: 13, answer: 14, reply: 1, image: tiles(75, 150)}},
-	{"computer-use", family{encoding: o200k, prime: 3, pair: 7, answer: 1, reply: 1, image: tiles(85, 170)}},
-	{"text-embedding", family{encoding: cl100k}},
-	{"davinci-002", family{encoding: cl100k}},
-	{"babbage-002", family{encoding: cl100k}},
-	{"text-davinci-002", family{encoding: p50k}},
-	{"text-davinci-003", family{encoding: p50k}},
-	{"code", family{encoding: p50k}},
-	{"codex", other},
-	{"text", family{encoding: r50k}},
-	{"davinci", family{encoding: r50k}},
-	{"curie", family{encoding: r50k}},
-	{"babbage", family{encoding: r50k}},
-	{"ada", family{encoding: cl100k}}, // how Azure writes text-embedding-ada-002
-}
-
-// other is assumed of models that are not in the table: the newest encoding and the largest constants.
-var other = family{encoding: o200k, prime: 3, tools: 81, pair: 13, answer: 16, reply: 6, image: patches(120, patchesMax)}
-
-// familyOf finds the family of a model, whatever the letter case and the prefix azure/.
-func familyOf(model string) family {
-	name := strings.TrimPrefix(strings.ToLower(strings.TrimSpace(model)), "azure/")
-	for _, f := range families {
-		rest, ok := strings.CutPrefix(name, f.prefix)
-		if ok && (rest == "" || strings.ContainsRune("-:_", rune(rest[0]))) {
-			return f.family
-		}
-		if ok && f.prefix == "gpt-5" && rest[0] == '.' { // gpt-5.4 and later, and what else there may be
-			newer := f.family
-			newer.image = patches(120, patchesMax)
-			return newer
-		}
+// count is the number of tokens of a text, in time linear in its size and
+// without allocating. A byte that is not UTF-8 counts as U+FFFD.
+func (e *encoding) count(text string) int64 {
+	if !utf8.ValidString(text) {
+		text = valid(text)
 	}
-	return other
+	m := mergers.Get().(*merger)
+	defer mergers.Put(m)
+	return e.countWith(m, text)
 }
+
+// countWith counts the tokens of valid UTF-8.
+func (e *encoding) countWith(m *merger, text string) (n int64) {
+	v, t := e.vocabulary(), classes()
+	for text != "" {
+		size := e.split(t, text)
+		n += int64(m.count(v, text[:size]))
+		text = text[size:]
+	}
+	return n
+}
+
+// valid replaces each byte that is not UTF-8 by U+FFFD.
+func valid(text string) string { return strings.Map(func(r rune) rune { return r }, text) }

@@ -14,6 +14,10 @@ import (
 const (
 	// patchesMax is the largest image of models without a cap of their own, in patches of 32 x 32: 12.5 million pixels.
 	patchesMax = 12_500
+	tilesMax   = 8
+	// An image of 3:2 or 16:9 has 6 tiles. One that is larger than a screen has more patches than most models look at.
+	patchesUsual = 1536
+	tilesUsual   = 6
 	// imageHeaderBytesMax is how much of an image is read to find its size.
 	imageHeaderBytesMax = 256 << 10
 	// imageSideMax is the longest side of an image that is believed, in pixels.
@@ -23,28 +27,41 @@ const (
 // imageRule is how a family counts images. The zero value counts none.
 type imageRule struct {
 	base, tile int64 // tokens of an image and of each 512 x 512 tile of it
-	per100     int64 // tokens of 100 patches
+	per100     int64 // tokens of 100 patches of 32 x 32
+	atMost     int64 // the same, if what is known differs
 	cap        int64 // patches
 }
 
-func tiles(base, tile int64) imageRule     { return imageRule{base: base, tile: tile} }
-func patches(per100, most int64) imageRule { return imageRule{per100: per100, cap: most} }
+func tiles(base, tile int64) imageRule { return imageRule{base: base, tile: tile} }
+
+func patches(per100, most int64) imageRule {
+	return imageRule{per100: per100, atMost: per100, cap: most}
+}
 
 // most is the tokens of the largest image.
 func (r imageRule) most() int64 {
 	if r.per100 > 0 {
-		return ceilDiv(r.cap*r.per100, 100)
+		return ceilDiv(r.cap*r.atMost, 100)
 	}
-	return r.base + 8*r.tile
+	return r.base + tilesMax*r.tile
 }
 
-// tokens is the tokens of an image of a known size in pixels.
-func (r imageRule) tokens(width, height int64, low bool) int64 {
+// usual is the tokens of an image of unknown size: those of a photograph.
+func (r imageRule) usual() int64 {
 	if r.per100 > 0 {
-		return ceilDiv(min(ceilDiv(width, 32)*ceilDiv(height, 32), r.cap)*r.per100, 100)
+		return ceilDiv(min(r.cap, patchesUsual)*r.per100, 100)
+	}
+	return r.base + tilesUsual*r.tile
+}
+
+// tokens is the tokens of an image of a known size in pixels, and the most that they can be.
+func (r imageRule) tokens(width, height int64, low bool) (n, most int64) {
+	if r.per100 > 0 {
+		seen := min(ceilDiv(width, 32)*ceilDiv(height, 32), r.cap)
+		return ceilDiv(seen*r.per100, 100), ceilDiv(seen*r.atMost, 100)
 	}
 	if low {
-		return r.base
+		return r.base, r.base
 	}
 	if longer := max(width, height); longer > 2048 {
 		width, height = ceilDiv(width*2048, longer), ceilDiv(height*2048, longer)
@@ -52,7 +69,8 @@ func (r imageRule) tokens(width, height int64, low bool) int64 {
 	if shorter := min(width, height); shorter > 768 {
 		width, height = ceilDiv(width*768, shorter), ceilDiv(height*768, shorter)
 	}
-	return r.base + r.tile*min(ceilDiv(width, 512)*ceilDiv(height, 512), 8)
+	n = r.base + r.tile*min(ceilDiv(width, 512)*ceilDiv(height, 512), tilesMax)
+	return n, n
 }
 
 func ceilDiv(a, b int64) int64 { return (a + b - 1) / b }
@@ -60,15 +78,14 @@ func ceilDiv(a, b int64) int64 { return (a + b - 1) / b }
 // addImage counts an image by its URL. Only data URLs tell its size.
 func (c *counter) addImage(url, detail string) {
 	c.guessed = true
+	n, most := c.image.usual(), c.image.most()
 	if width, height, ok := imageSize(url); ok {
-		c.tokens += c.image.tokens(width, height, detail == "low")
-		return
+		n, most = c.image.tokens(width, height, detail == "low")
+	} else if detail == "low" && c.image.per100 == 0 {
+		n, most = c.image.base, c.image.base
 	}
-	if detail == "low" && c.image.per100 == 0 {
-		c.tokens += c.image.base
-		return
-	}
-	c.tokens += c.image.most()
+	c.tokens += n
+	c.unseen += most - n
 }
 
 // imageSize reads the size of an image from the header in its data URL.

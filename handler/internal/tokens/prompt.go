@@ -7,15 +7,18 @@ import (
 	"fmt"
 )
 
-// Op is an operation of Azure OpenAI whose prompt is text.
+// Op is an operation of Azure OpenAI whose prompt costs tokens.
 type Op string
 
 // The operations.
 const (
-	OpChat        Op = "chat"
-	OpCompletions Op = "completions"
-	OpEmbeddings  Op = "embeddings"
-	OpResponses   Op = "responses"
+	OpChat          Op = "chat"
+	OpCompletions   Op = "completions"
+	OpEmbeddings    Op = "embeddings"
+	OpResponses     Op = "responses"
+	OpImages        Op = "images"        // generations; not the images that an edit begins with
+	OpSpeech        Op = "speech"        // text to sound
+	OpTranscription Op = "transcription" // a form: [Prompt] counts nothing of it, [Text] its prompt
 )
 
 // ErrBody says that a request body is not a JSON object.
@@ -43,11 +46,16 @@ func Prompt(op Op, model string, body []byte) (n int64, exact bool, err error) {
 }
 
 func count(op Op, model string, body []byte) (*counter, error) {
+	c := &counter{family: familyOf(model)}
+	c.guessed = c.guess
+	if op == OpTranscription {
+		c.guessed = true
+		return c, nil
+	}
 	request, err := decode(body)
 	if err != nil {
 		return nil, err
 	}
-	c := &counter{family: familyOf(model)}
 	switch op {
 	case OpChat:
 		c.chat(request)
@@ -62,6 +70,13 @@ func count(op Op, model string, body []byte) (*counter, error) {
 		}
 	case OpEmbeddings:
 		c.input(request["input"], false)
+	case OpImages:
+		c.guessed = true
+		c.input(request["prompt"], false)
+	case OpSpeech:
+		c.guessed = true
+		c.input(request["input"], false)
+		c.input(request["instructions"], false)
 	default:
 		return nil, fmt.Errorf("tokens: unknown operation %q", op)
 	}

@@ -55,16 +55,21 @@ func TestPromptGuesses(t *testing.T) {
 		}
 	}
 	const remote = `{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://example.com/a.png"%s}}]}]}`
-	f(OpChat, "gpt-4o", fmt.Sprintf(remote, ""), 7+1445)
+	f(OpChat, "gpt-4o", fmt.Sprintf(remote, ""), 7+1105)
 	f(OpChat, "gpt-4o", fmt.Sprintf(remote, `,"detail":"low"`), 7+85)
-	f(OpChat, "gpt-4o-mini", fmt.Sprintf(remote, ""), 7+48_169)
-	f(OpChat, "gpt-6", fmt.Sprintf(remote, ""), 6+15_000)
-	f(OpResponses, "gpt-4o", `{"input":[{"role":"user","content":[{"type":"input_image","file_id":"f"}]}]}`, 7+1445)
+	f(OpChat, "gpt-4o-mini", fmt.Sprintf(remote, ""), 7+36_835)
+	f(OpChat, "gpt-6", fmt.Sprintf(remote, ""), 6+1844)
+	f(OpResponses, "gpt-4o", `{"input":[{"role":"user","content":[{"type":"input_image","file_id":"f"}]}]}`, 7+1105)
 	f(OpResponses, "gpt-4o", `{"input":"hello","previous_response_id":"resp_1"}`, 3+4+1)
 	f(OpResponses, "gpt-4o", `{"input":[{"type":"function_call_output","output":"hello"}]}`, 3+4+1)
 	f(OpChat, "gpt-4o", `{"messages":[],"data_sources":[{}]}`, 3)
 	f(OpChat, "gpt-4o", `{"messages":[],"tool_choice":{"type":"function","function":{"name":"add"}},"audio":{}}`, 3+4+1)
 	f(OpCompletions, "gpt-4", `{"prompt":"hello","suffix":"world"}`, 1+3+1)
+	f(OpImages, "gpt-image-1", `{"prompt":"hello world","n":2}`, 2)
+	f(OpSpeech, "gpt-4o-mini-tts", `{"input":"hello world","instructions":"hello","voice":"alloy"}`, 2+1)
+	f(OpTranscription, "gpt-4o-transcribe", "--form\r\n", 0)
+	f(OpChat, "gpt-oss-120b", `{"messages":[{"role":"user","content":"hello world"}]}`, 2+64+3+1+2)
+	f(OpChat, "DeepSeek-V3", `{"messages":[{"role":"user","content":"hello world"}]}`, 3+3+1+2)
 }
 
 func TestTools(t *testing.T) {
@@ -137,7 +142,7 @@ func TestPromptErrors(t *testing.T) {
 			t.Errorf("%q: BoundExact = %d; want BoundBytes, %d", body, got, want)
 		}
 	}
-	if _, _, err := Prompt("images", "gpt-4o", []byte("{}")); err == nil {
+	if _, _, err := Prompt("sculptures", "gpt-4o", []byte("{}")); err == nil {
 		t.Error("an unknown operation passes")
 	}
 }
@@ -179,8 +184,8 @@ func TestImageSize(t *testing.T) {
 func TestImageTokens(t *testing.T) {
 	f := func(model string, width, height int64, low bool, want int64) {
 		t.Helper()
-		if got := familyOf(model).image.tokens(width, height, low); got != want {
-			t.Errorf("%s, %d x %d, low %v: %d; want %d", model, width, height, low, got, want)
+		if got, most := familyOf(model).image.tokens(width, height, low); got != want || most < got {
+			t.Errorf("%s, %d x %d, low %v: %d, at most %d; want %d", model, width, height, low, got, most, want)
 		}
 	}
 	f("gpt-4o", 800, 400, false, 425)
@@ -188,6 +193,8 @@ func TestImageTokens(t *testing.T) {
 	f("gpt-4o", 3008, 2000, false, 1105)
 	f("gpt-4o", 3008, 2000, true, 85)
 	f("gpt-4o", 100_000, 100, false, 85+4*170)
+	f("gpt-5-mini", 540, 360, false, 245)
+	f("gpt-5.6-sol", 4096, 2992, false, 14_439)
 	f("gpt-4.1-nano", 540, 360, false, 502)
 	f("gpt-4.1-nano", imageSideMax, imageSideMax, false, 3779)
 	for _, model := range []string{"gpt-4o", "gpt-4o-mini", "gpt-5", "gpt-5-mini", "gpt-5.5", "o1", "o4-mini", "unheard-of"} {
@@ -195,8 +202,9 @@ func TestImageTokens(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			side := rapid.Int64Range(1, imageSideMax)
 			width, height := side.Draw(t, "width"), side.Draw(t, "height")
-			if n := rule.tokens(width, height, rapid.Bool().Draw(t, "low")); n <= 0 || n > rule.most() {
-				t.Fatalf("%s, %d x %d: %d tokens, the most is %d", model, width, height, n, rule.most())
+			n, most := rule.tokens(width, height, rapid.Bool().Draw(t, "low"))
+			if n <= 0 || n > most || most > rule.most() || rule.usual() > rule.most() {
+				t.Fatalf("%s, %d x %d: %d tokens, at most %d, usual %d, the most is %d", model, width, height, n, most, rule.usual(), rule.most())
 			}
 		})
 	}
@@ -211,11 +219,13 @@ func TestCompletion(t *testing.T) {
 	}
 	f("gpt-4o", Output{}, 0)
 	f("gpt-4", Output{Text: "hello world"}, 2)
-	f("gpt-4o", Output{Text: "hello world"}, 2+1)
-	f("gpt-5", Output{Text: "hello world"}, 2+16)
+	f("gpt-4o", Output{Text: "hello world"}, 2)
+	f("gpt-5", Output{Text: "hello world"}, 2+9)
+	f("gpt-5.4-mini", Output{Text: "hello world"}, 2+4)
 	f("gpt-5", Output{Op: OpResponses, Text: "hello world"}, 2+6)
 	f("gpt-35-turbo-instruct", Output{Op: OpCompletions, Text: "hello world"}, 2)
 	call := ToolCall{Name: "add", Arguments: "{}"}
 	f("gpt-4", Output{Calls: []ToolCall{call}}, 1+1+7)
-	f("gpt-4", Output{Calls: []ToolCall{call, call}}, 2*(1+1+17))
+	f("gpt-4", Output{Calls: []ToolCall{call, call}}, 2*(1+1+10)+10)
+	f("gpt-4.1", Output{Calls: []ToolCall{call, call, call}}, 3*(1+1+10)+10+1)
 }
