@@ -38,7 +38,7 @@ func FuzzNoPriceIsZero(f *testing.F) {
 		f.Add(model, "gpt-4o-2024-11-20", "priority", "hd", "1024x1792", uint8(1), uint8(5), int64(300_000), int64(0), true)
 	}
 	book := pricing.Builtin()
-	f.Fuzz(func(t *testing.T, model, served, tier, quality, size string, op, sku uint8, prompt, completion int64, any bool) {
+	f.Fuzz(func(t *testing.T, model, served, tier, quality, size string, op, sku uint8, prompt, completion int64, anyPrice bool) {
 		if prompt, completion = prompt&0xffffff, completion&0xffffff; prompt+completion == 0 {
 			return
 		}
@@ -48,7 +48,7 @@ func FuzzNoPriceIsZero(f *testing.F) {
 			Deployments: map[string]pricing.Deployment{"d": {Model: model, SKU: skus[int(sku)%len(skus)], Region: "eastus"}},
 		})
 		product := &quota.Product{ID: "p_1", Unit: quota.UnitUSD, UnknownPrice: quota.UnknownReject}
-		if any {
+		if anyPrice {
 			product.UnknownPrice = quota.UnknownMax
 		}
 		for _, deployment := range []string{"d", model} {

@@ -116,13 +116,9 @@ func (a *asked) form(o *operation, boundary string) *failure {
 		if err == nil && n >= formPartsMax {
 			return badRequest("invalid_value", "", fmt.Sprintf("The form has more than %d parts.", formPartsMax))
 		}
-		name, f := "", (*failure)(nil)
+		var f *failure
 		if err == nil {
-			name = part.FormName()
-			if e := part.Header.Get("Content-Transfer-Encoding"); e != "" && !slices.Contains([]string{"binary", "8bit", "7bit"}, strings.ToLower(e)) {
-				return badRequest("invalid_value", name, "The part "+strconv.Quote(clip(name, 64))+" has a Content-Transfer-Encoding. Send it as it is.")
-			}
-			f, err = a.part(o, name, part, seen)
+			f, err = a.part(o, part, seen)
 		}
 		if f != nil {
 			return f
@@ -133,7 +129,11 @@ func (a *asked) form(o *operation, boundary string) *failure {
 	}
 }
 
-func (a *asked) part(o *operation, name string, part *multipart.Part, seen map[string]bool) (*failure, error) {
+func (a *asked) part(o *operation, part *multipart.Part, seen map[string]bool) (*failure, error) {
+	name := part.FormName()
+	if e := part.Header.Get("Content-Transfer-Encoding"); e != "" && !slices.Contains([]string{"binary", "8bit", "7bit"}, strings.ToLower(e)) {
+		return badRequest("invalid_value", name, "The part "+strconv.Quote(clip(name, 64))+" has a Content-Transfer-Encoding. Send it as it is."), nil
+	}
 	lower := strings.ToLower(name)
 	if slices.Contains(formFields, lower) {
 		if lower != name {

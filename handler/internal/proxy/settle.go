@@ -223,15 +223,12 @@ func (x *exchange) priceOrHold(r *usage.Record, u usage.Usage, items []usage.Ite
 func (x *exchange) priceUsage(r *usage.Record, u usage.Usage, items []usage.Item) error {
 	entry, known := x.billing()
 	r.PriceKey, r.Items = usage.Text(entry.Key), items
-	cost, err := pricing.Cost{}, error(nil)
-	if pricing.Provisioned(x.servedSKU()) && !x.chargedBack {
-		r.PriceKey = usage.Text(x.target.Model + "/" + x.target.SKU + "/" + hourly) // its tokens are paid by the hour; the calls of tools are not
-		if len(items) > 0 {
-			if cost, err = entry.Charge(usage.Usage{}, items, ""); err != nil {
-				return err
-			}
-		}
-	} else if cost, err = entry.Charge(u, items, string(r.ServiceTier)); err != nil {
+	sold := u
+	if pricing.Provisioned(x.servedSKU()) && !x.chargedBack { // its tokens are paid by the hour; the calls of tools are not
+		r.PriceKey, sold = usage.Text(x.target.Model+"/"+x.target.SKU+"/"+hourly), usage.Usage{}
+	}
+	cost, err := entry.Charge(sold, items, string(r.ServiceTier))
+	if err != nil {
 		return err
 	}
 	if !known && int64(cost.Charged) < r.HoldNanoUSD.N { // nobody says what this model costs: not less than was held
