@@ -307,7 +307,7 @@ func (b *book) composeEndings(p *plan) {
 func responseOp(s *Settlement) Op {
 	return Op{Kind: Insert, Entity: Entity{
 		Row:  responseRow(s.StoredResponse),
-		Ints: map[string]int64{"Tokens": s.StoredTokens}, Texts: map[string]string{"Record": s.Record.ID},
+		Ints: map[string]int64{"Tokens": s.StoredTokens}, Texts: map[string]string{"Record": s.Record.ID, "Model": s.StoredModel},
 	}}
 }
 

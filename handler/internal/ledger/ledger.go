@@ -347,9 +347,11 @@ func (l *Ledger) newHold(r *Reservation, window quota.Window, now time.Time) *Ho
 type Settlement struct {
 	Record usage.Record // complete; ID, Time and Period as in the hold's record
 	// StoredResponse is the id of a response that Azure keeps for the product,
-	// or empty; StoredTokens is how many tokens it is as a context.
+	// or empty; StoredTokens is how many tokens it is as a context, counted as
+	// StoredModel does.
 	StoredResponse string
 	StoredTokens   int64
+	StoredModel    string
 }
 
 // Settle turns a hold into a record and its charge, in one transaction. It

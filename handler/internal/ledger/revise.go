@@ -12,6 +12,7 @@ import (
 // Stored is a response that Azure keeps for a product.
 type Stored struct {
 	Tokens   int64  // as a context; 0: not known yet
+	Model    string // that counts so
 	RecordID string // of the request that made it
 }
 
@@ -24,7 +25,7 @@ func (l *Ledger) StoredResponse(ctx context.Context, productID, responseID strin
 	} else if err != nil {
 		return s, false, err
 	}
-	return Stored{Tokens: row.Ints["Tokens"], RecordID: row.Texts["Record"]}, true, nil
+	return Stored{Tokens: row.Ints["Tokens"], Model: row.Texts["Model"], RecordID: row.Texts["Record"]}, true, nil
 }
 
 // reviseTriesMax bounds how often a revision is tried that others get in the way of.

@@ -36,7 +36,7 @@ type sound struct {
 
 // Duration is the length of the sound in a file, in milliseconds rounded up. ok
 // is false if the format is unknown or the file is broken. Formats: WAV, FLAC,
-// MPEG audio (MP3), Ogg (Opus, Vorbis), MP4/M4A, WebM/Matroska. What encoders
+// MPEG audio (MP3), AAC (ADTS), Ogg (Opus, Vorbis), MP4/M4A, WebM/Matroska. What encoders
 // pad at both ends of an MP3, less than 0.1 s, counts as sound.
 func Duration(data []byte) (ms int64, ok bool) {
 	s := measure(data)
@@ -51,7 +51,7 @@ func Duration(data []byte) (ms int64, ok bool) {
 //   - WAV: all bytes behind the head of the data, by the sample format;
 //     compressed WAV at 500 B/s, or its byte rate if that is longer.
 //   - FLAC: all frame headers with a right checksum, each by its own size.
-//   - MP3: all frames, and the bytes between them at 8 kbit/s.
+//   - MP3: all frames, and the bytes between them at 8 kbit/s; AAC: all frames.
 //   - Ogg, and Opus in WebM: all packets, by what each says (Opus) or can hold at
 //     most (Vorbis). More than 16 streams: no bound.
 //   - MP4: all AAC frames of the sample tables, 1024 samples each at the rate
@@ -81,6 +81,8 @@ func measure(data []byte) sound {
 		return matroska(data)
 	case len(data) >= 8 && string(data[4:8]) == "ftyp":
 		return mp4(data)
+	case len(data) >= 2 && data[0] == 0xff && data[1]&0xf6 == 0xf0:
+		return adts(data)
 	}
 	return mp3(data)
 }

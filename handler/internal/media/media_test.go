@@ -263,3 +263,27 @@ func BenchmarkBound(b *testing.B) {
 		}
 	}
 }
+
+func TestADTS(t *testing.T) {
+	frame := func(size int) []byte {
+		f := make([]byte, size)
+		copy(f, []byte{0xff, 0xf1, 0x60, 0x40 | byte(size>>11), byte(size >> 3), byte(size<<5) | 0x1f, 0xfc}) // 16 kHz: 64 ms
+		return f
+	}
+	var file []byte
+	for range 30 {
+		file = append(file, frame(100)...)
+	}
+	if ms, ok := media.Duration(file); ms != 1920 || !ok {
+		t.Errorf("Duration = %d, %v", ms, ok)
+	}
+	if most := media.Bound(file); most != 1920 {
+		t.Errorf("Bound = %d", most)
+	}
+	if _, ok := media.Duration(append(file[:len(file):len(file)], "junk"...)); ok {
+		t.Error("junk behind the frames is not noticed")
+	}
+	if ms, ok := media.Duration(file[:len(file)-50]); ms != 1920 || !ok { // the last frame is cut off
+		t.Errorf("cut: %d, %v", ms, ok)
+	}
+}

@@ -57,7 +57,9 @@ func (x *exchange) deliverError(ctx context.Context, w http.ResponseWriter) {
 		}
 	case http.StatusRequestTimeout:
 		x.promptOnly(&record, usage.OutcomeTimeout)
-		record.UsageSource = usage.Text(usage.SourceEstimate)
+		if record.UsageSource != usage.Text(usage.SourceNone) {
+			record.UsageSource = usage.Text(usage.SourceEstimate)
+		}
 	default:
 		x.notBilled(&record, usage.OutcomeUpstreamError)
 	}
@@ -65,7 +67,7 @@ func (x *exchange) deliverError(ctx context.Context, w http.ResponseWriter) {
 	x.costHeaders(w)
 	w.WriteHeader(x.upstream.StatusCode)
 	_, _ = w.Write(body)
-	if err == nil && !x.gone {
+	if err == nil && !x.gone.Load() {
 		copyFlushing(w, x.upstream.Body) // what is behind errorBytesMax
 	}
 }
@@ -154,6 +156,7 @@ func (x *exchange) deliverLarge(ctx context.Context, w http.ResponseWriter, head
 		switch {
 		case !sound:
 			_, _ = reader.Write(chunk)
+		case !x.entry.SellsTokens(): // by what was sent
 		case len(kept)+len(chunk) <= soundBytesMax:
 			kept = append(kept, chunk...)
 		default:
@@ -173,7 +176,7 @@ func (x *exchange) deliverLarge(ctx context.Context, w http.ResponseWriter, head
 			x.settle(ctx, record)
 		}
 		x.write(w, chunk)
-		if x.operation.name == opSpeech && flusher != nil && !x.gone {
+		if x.operation.name == opSpeech && flusher != nil && !x.gone.Load() {
 			flusher.Flush()
 		}
 		if readErr != nil {
@@ -187,18 +190,18 @@ func (x *exchange) deliverLarge(ctx context.Context, w http.ResponseWriter, head
 	record := x.record()
 	x.broken(ctx, &record)
 	x.settle(ctx, record)
-	if !x.gone {
+	if !x.gone.Load() {
 		panic(http.ErrAbortHandler) // the client must not take the part for the whole
 	}
 }
 
 // write sends bytes to the client, if it is still there.
 func (x *exchange) write(w http.ResponseWriter, p []byte) {
-	if len(p) == 0 || x.gone {
+	if len(p) == 0 || x.gone.Load() {
 		return
 	}
 	if _, err := w.Write(p); err != nil {
-		x.gone = true
+		x.gone.Store(true)
 	}
 }
 

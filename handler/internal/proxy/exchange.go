@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/costgate/costgate/handler/internal/funchost"
@@ -32,14 +33,15 @@ type exchange struct {
 	requestID  string
 	began      time.Time
 
-	asked   *asked
-	target  pricing.Deployment
-	listed  bool // in DEPLOYMENTS
-	entry   pricing.Entry
-	guessed bool // the model has no price: the dearest of its mode
-	// overflow is the price of a request that provisioned capacity with a price of
-	// the operator's passes on; nil: there is none.
-	overflow *pricing.Entry
+	asked    *asked
+	target   pricing.Deployment
+	listed   bool // in DEPLOYMENTS
+	entry    pricing.Entry
+	guessed  bool            // the model has no price: the dearest of its mode
+	also     []pricing.Entry // other prices that the answer may be charged by
+	tier     string          // the service tier that is held for
+	priced   time.Time       // the moment whose prices count
+	borrowed bool            // the price of the overflow of provisioned capacity is another deployment type's
 
 	limit, natural int64        // output tokens of each choice
 	usual          int64        // the same, by what such requests usually take; 0: not known, or not for this product
@@ -56,7 +58,7 @@ type exchange struct {
 	upstream  *http.Response
 	firstByte time.Time
 	answer    usage.Answer
-	gone      bool // the client left
+	gone      atomic.Bool // the client left
 	settled   bool
 	account   *ledger.Account
 	charged   usage.Record
@@ -68,9 +70,14 @@ func (h *Handler) metered(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if failed == nil {
 		x.apiVersion = r.URL.Query().Get("api-version")
 		x.requestID = callerID(r.Header)
-		x.asked, failed = understand(x.operation, r.Header.Get("Content-Type"), body)
+		if kinds := r.Header["Content-Type"]; len(kinds) > 1 {
+			failed = badRequest("invalid_header", "", "The header Content-Type is there twice. Send it once.")
+		} else {
+			x.asked, failed = understand(x.operation, r.Header.Get("Content-Type"), body)
+		}
 	}
 	if failed == nil {
+		x.priced = h.options.Now()
 		failed = x.price()
 	}
 	if failed == nil {
@@ -88,7 +95,7 @@ func (h *Handler) metered(w http.ResponseWriter, r *http.Request, x *exchange) {
 	// its end.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), h.options.StreamMax)
 	defer cancel()
-	stop := context.AfterFunc(r.Context(), func() { x.clientLeft(cancel) })
+	stop := context.AfterFunc(r.Context(), func() { x.clientLeft(ctx, cancel) })
 	defer stop()
 	if failed := x.forward(ctx, r); failed != nil {
 		failed.write(w)
@@ -106,13 +113,15 @@ func (h *Handler) metered(w http.ResponseWriter, r *http.Request, x *exchange) {
 	x.drop(ctx, w)
 }
 
-// clientLeft cancels the upstream request at once, or later.
-func (x *exchange) clientLeft(cancel context.CancelFunc) {
+// clientLeft cancels the upstream request at once, or later, unless it ends
+// before.
+func (x *exchange) clientLeft(ctx context.Context, cancel context.CancelFunc) {
 	if x.product.Disconnect == quota.DisconnectCancel {
 		cancel()
 		return
 	}
-	time.AfterFunc(DrainMax, cancel)
+	timer := time.AfterFunc(DrainMax, cancel)
+	context.AfterFunc(ctx, func() { timer.Stop() })
 }
 
 // amount writes an amount of the product's unit.
@@ -224,7 +233,7 @@ func (x *exchange) durable(ctx context.Context) error {
 // ran: the client gets nothing that the books might lose. But upstream bills the
 // answer, so it is read to its end and settled, as for a client that left.
 func (x *exchange) drop(ctx context.Context, w http.ResponseWriter) {
-	x.gone = true
+	x.gone.Store(true)
 	answerDropped().write(w)
 	if flusher, ok := w.(http.Flusher); ok {
 		flusher.Flush()

@@ -53,7 +53,7 @@ func FuzzNoPriceIsZero(f *testing.F) {
 		}
 		for _, deployment := range []string{"d", model} {
 			x := &exchange{
-				handler: h, operation: all[int(op)%len(all)], product: product, deployment: deployment, began: time.Unix(1_790_000_000, 0),
+				handler: h, operation: all[int(op)%len(all)], product: product, deployment: deployment, priced: time.Unix(1_790_000_000, 0),
 				asked: &asked{choices: 1, prompts: 1, tier: tier, model: deployment, media: mediaAsked{images: 1, quality: quality, size: size, spoken: "x", sound: []byte("RIFF")}},
 			}
 			if x.price() != nil {

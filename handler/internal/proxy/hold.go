@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 
@@ -33,8 +34,8 @@ func (x *exchange) outputBound() (limit, natural int64) {
 	if natural <= 0 {
 		natural = x.entry.CtxIn
 	}
-	if natural <= 0 {
-		natural = outputWhenUnknown
+	if natural <= 0 { // what nobody knows is believed, or put in
+		natural = math.MaxInt64
 	}
 	switch {
 	case x.fixed():
@@ -43,6 +44,8 @@ func (x *exchange) outputBound() (limit, natural int64) {
 		limit = min(x.asked.limit, natural)
 	case x.operation.name == "completions":
 		limit, natural = min(natural, legacyOutput), legacyOutput
+	case natural == math.MaxInt64:
+		limit = outputWhenUnknown
 	default:
 		limit = natural
 	}
@@ -103,8 +106,8 @@ func (x *exchange) promptBound(ctx context.Context) (int64, *failure) {
 		prompt, x.output, x.items = x.mediaDemand(false)
 		return prompt, nil
 	}
-	bound := tokens.BoundBytes(x.operation.tokens, x.target.Model, x.asked.body)
-	if x.asked.previous == "" && tokens.HidesInput(x.operation.tokens, x.asked.body) {
+	bound := x.withinContext(tokens.BoundBytes(x.operation.tokens, x.target.Model, x.asked.body))
+	if tokens.HidesInput(x.operation.tokens, x.asked.body, "previous_response_id") {
 		x.asked.needsContext = true
 	}
 	if id := x.asked.previous; id != "" {
@@ -118,7 +121,7 @@ func (x *exchange) promptBound(ctx context.Context) (int64, *failure) {
 		}
 		x.earlier = earlier.Tokens
 		bound += x.earlier
-		if x.earlier == 0 {
+		if x.earlier == 0 || earlier.Model != x.model() { // other models count images otherwise
 			x.asked.needsContext = true
 		}
 	}
@@ -133,7 +136,22 @@ func (x *exchange) contextWindow() int64 {
 	if x.entry.CtxIn > 0 {
 		return x.entry.CtxIn
 	}
-	return outputWhenUnknown
+	return contextWhenUnknown
+}
+
+// withinContext caps a bound at what the model can read. A version of it may
+// read more than the price book knows.
+func (x *exchange) withinContext(prompt int64) int64 {
+	if x.entry.CtxIn > 0 {
+		return min(prompt, max(x.entry.CtxIn, contextLeast))
+	}
+	return prompt
+}
+
+// model is the deployment's model without its version.
+func (x *exchange) model() string {
+	model, _ := pricing.NormalizeModel(x.target.Model)
+	return model
 }
 
 func (x *exchange) promptCounted() int64 {
@@ -142,10 +160,11 @@ func (x *exchange) promptCounted() int64 {
 		prompt, _, _ := x.mediaDemand(true)
 		return prompt
 	}
-	if len(x.asked.body) > CountBytesMax {
-		return tokens.BoundBytes(x.operation.tokens, x.target.Model, x.asked.body) + x.earlier
+	bound := tokens.BoundBytes
+	if len(x.asked.body) <= CountBytesMax {
+		bound = tokens.BoundExact
 	}
-	return tokens.BoundExact(x.operation.tokens, x.target.Model, x.asked.body) + x.earlier
+	return x.withinContext(bound(x.operation.tokens, x.target.Model, x.asked.body)) + x.earlier
 }
 
 // nearLimit tells whether the hold by bytes is a noticeable part of what is
@@ -177,10 +196,13 @@ func (x *exchange) worth(prompt, output int64) (int64, error) {
 	if x.product.Unit == quota.UnitTokens {
 		return prompt + output, nil
 	}
-	bound, err := x.entry.Bound(prompt, output, x.items, x.asked.tier)
-	if x.overflow != nil && err == nil {
+	bound, err := x.entry.Bound(prompt, output, x.items, x.tier)
+	for i := range x.also {
+		if err != nil {
+			break
+		}
 		var other money.Nano
-		other, err = x.overflow.Bound(prompt, output, x.items, x.asked.tier)
+		other, err = x.also[i].Bound(prompt, output, x.items, x.tier)
 		bound = max(bound, other)
 	}
 	return int64(bound), err
@@ -217,7 +239,7 @@ func (x *exchange) holdNanoUSD(granted int64) usage.Count {
 	if x.product.Unit == quota.UnitUSD {
 		return usage.Of(granted)
 	}
-	bound, err := x.entry.Bound(x.promptTokens, max(0, granted-x.promptTokens), x.items, x.asked.tier)
+	bound, err := x.entry.Bound(x.promptTokens, max(0, granted-x.promptTokens), x.items, x.tier)
 	if err != nil {
 		return usage.Count{}
 	}
@@ -228,6 +250,19 @@ func (x *exchange) holdNanoUSD(granted int64) usage.Count {
 // larger one of the client's, or, where the client names none, what the hold
 // pays for.
 func (x *exchange) limitEdits() []edit {
+	return append(x.outputEdits(), x.callEdits()...)
+}
+
+// callEdits limit the calls of tools to what is held for, on the routes that know
+// how.
+func (x *exchange) callEdits() []edit {
+	if x.operation.name != "responses" || len(x.items) == 0 || x.asked.toolCallsMax > 0 || x.apiVersion != "" || x.product.Enforcement == quota.EnforceSoft {
+		return nil
+	}
+	return []edit{x.asked.member("max_tool_calls", strconv.Itoa(toolCallsHeld))}
+}
+
+func (x *exchange) outputEdits() []edit {
 	if x.asked.limit > 0 {
 		if x.limit < x.asked.limit && x.product.MaxOutputTokens > 0 {
 			return []edit{{x.asked.limitValue.Start, x.asked.limitValue.End, strconv.FormatInt(x.limit, 10)}}
@@ -243,9 +278,9 @@ func (x *exchange) limitEdits() []edit {
 		if x.product.Unit == quota.UnitTokens {
 			limit = min(limit, (x.hold.Amount-x.promptTokens)/each)
 		} else {
-			limit = min(limit, x.entry.OutputWithin(money.Nano(x.hold.Amount), x.promptTokens, x.items, x.asked.tier)/each)
-			if x.overflow != nil {
-				limit = min(limit, x.overflow.OutputWithin(money.Nano(x.hold.Amount), x.promptTokens, x.items, x.asked.tier)/each)
+			limit = min(limit, x.entry.OutputWithin(money.Nano(x.hold.Amount), x.promptTokens, x.items, x.tier)/each)
+			for i := range x.also {
+				limit = min(limit, x.also[i].OutputWithin(money.Nano(x.hold.Amount), x.promptTokens, x.items, x.tier)/each)
 			}
 		}
 		limit = max(limit, 1)
@@ -263,7 +298,7 @@ func (x *exchange) limitField() string {
 	switch {
 	case x.operation.name == "responses":
 		return "max_output_tokens"
-	case x.operation.name == "completions":
+	case x.operation.name == "completions", x.asked.dataSources: // requests with data sources know nothing newer
 		return "max_tokens"
 	}
 	model, _ := pricing.NormalizeModel(x.target.Model)

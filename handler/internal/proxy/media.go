@@ -111,7 +111,7 @@ func (a *asked) form(o *operation, boundary string) *failure {
 	for n := 0; ; n++ {
 		part, err := reader.NextRawPart()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return a.complete(o)
 		}
 		if err == nil && n >= formPartsMax {
 			return badRequest("invalid_value", "", fmt.Sprintf("The form has more than %d parts.", formPartsMax))
@@ -129,8 +129,39 @@ func (a *asked) form(o *operation, boundary string) *failure {
 	}
 }
 
+// complete tells what a form lacks.
+func (a *asked) complete(o *operation) *failure {
+	if o.name == opTranscription && len(a.media.sound) == 0 {
+		return badRequest("missing_file", "file", "Send the sound in a form (multipart/form-data), in a part named \"file\".")
+	}
+	return nil
+}
+
+// partName is the name of a part. Another parser must not find another one in it.
+func partName(part *multipart.Part) (string, *failure) {
+	unclear := badRequest("invalid_body", "", "A part of the form has no clear name. Send each with one header Content-Disposition: form-data; name=\"...\".")
+	disposition := part.Header["Content-Disposition"]
+	if len(disposition) != 1 {
+		return "", unclear
+	}
+	kind, parameters, err := mime.ParseMediaType(disposition[0])
+	if err != nil || kind != "form-data" || parameters["name"] == "" {
+		return "", unclear
+	}
+	encoded := strings.Contains(strings.ReplaceAll(strings.ToLower(disposition[0]), "filename*", ""), "name*")
+	for parameter := range parameters {
+		if encoded || parameter != "name" && parameter != "filename" {
+			return "", unclear
+		}
+	}
+	return parameters["name"], nil
+}
+
 func (a *asked) part(o *operation, part *multipart.Part, seen map[string]bool) (*failure, error) {
-	name := part.FormName()
+	name, f := partName(part)
+	if f != nil {
+		return f, nil
+	}
 	if e := part.Header.Get("Content-Transfer-Encoding"); e != "" && !slices.Contains([]string{"binary", "8bit", "7bit"}, strings.ToLower(e)) {
 		return badRequest("invalid_value", name, "The part "+strconv.Quote(clip(name, 64))+" has a Content-Transfer-Encoding. Send it as it is."), nil
 	}
@@ -144,14 +175,16 @@ func (a *asked) part(o *operation, part *multipart.Part, seen map[string]bool) (
 		}
 		seen[name] = true
 	}
-	if part.FileName() != "" {
-		a.media.files++
-		if o.name != opTranscription || name != "file" {
-			return nil, nil
-		}
+	switch {
+	case o.name == opTranscription && name == "file":
 		content, err := io.ReadAll(part)
 		a.media.sound = content
 		return nil, err
+	case part.FileName() != "" || strings.HasPrefix(name, "image") || name == "mask":
+		a.media.files++
+		return nil, nil
+	case !slices.Contains(formFields, name): // it decides nothing
+		return nil, nil
 	}
 	content, err := io.ReadAll(io.LimitReader(part, formFieldBytesMax+1))
 	if err != nil {
@@ -184,7 +217,7 @@ func (x *exchange) mediaDemand(counted bool) (prompt, output int64, items []usag
 	m, tokened := &x.asked.media, x.entry.SellsTokens()
 	prompt = mediaOverhead
 	for _, s := range m.text {
-		if counted {
+		if counted && len(s) <= CountBytesMax {
 			prompt += tokens.Text(x.target.Model, s)
 		} else {
 			prompt += int64(len(s))
@@ -249,7 +282,11 @@ func (x *exchange) heard(answered []byte) (u usage.Usage, items []usage.Item, so
 		_, _, items = x.mediaDemand(true)
 		return u, items, usage.SourceTokenizer
 	case x.operation.name == opSpeech:
-		if ms, ok := media.Duration(answered); ok {
+		ms, ok := media.Duration(answered)
+		if m.format == "pcm" {
+			ms, ok = (int64(len(answered))+pcmBytesPerMS-1)/pcmBytesPerMS, len(answered) > 0
+		}
+		if ok {
 			prompt := int64(0)
 			for _, s := range m.text {
 				prompt += tokens.Text(x.target.Model, s)
@@ -274,6 +311,10 @@ func (x *exchange) ofSound(u usage.Usage) usage.Usage {
 	}
 	return u
 }
+
+// pcmBytesPerMS: spoken PCM has 24,000 samples of 16 bits in a second and no
+// header to tell.
+const pcmBytesPerMS = 48
 
 // spokenTokens is how many output tokens ten seconds of speech are: the price
 // per second of gpt-4o-mini-tts divided by its price per token.

@@ -1,10 +1,10 @@
 package proxy
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/costgate/costgate/handler/internal/money"
 	"github.com/costgate/costgate/handler/internal/pricing"
@@ -52,22 +52,28 @@ func (x *exchange) price() *failure {
 func (x *exchange) findEntry() *failure {
 	entry, found := x.lookup(x.target)
 	if !found && x.product.UnknownPrice == quota.UnknownMax {
-		entry, found = x.handler.options.Book.Dearest(x.operation.mode, x.began)
+		entry, found = x.handler.options.Book.Dearest(x.operation.mode, x.priced)
 		x.guessed = found
 	}
 	if !found {
-		return forbidden("model_not_priced", "The price book has no price for the deployment "+strconv.Quote(x.deployment)+
-			". An operator can name its model in DEPLOYMENTS, or add a price in PRICES_FILE.")
+		place := ""
+		if x.target.Region != "" {
+			place = " in " + x.target.Region
+		}
+		return forbidden("model_not_priced", fmt.Sprintf("The price book has no price for the deployment %q: model %q, version %q, %s%s, %s. "+
+			"An operator can say in DEPLOYMENTS what it is, or add a price in PRICES_FILE.",
+			x.deployment, clip(x.target.Model, segmentBytesMax), x.target.Version, x.target.SKU, place, x.operation.mode))
 	}
 	x.entry = x.marked(entry)
+	x.tier = x.asked.tier
 	if x.chargedBack { // it may spill over to what has another price
 		spilled := x.target
 		spilled.SKU = pricing.SpilloverSKU(spilled.SKU)
 		if entry, found = x.lookup(spilled); found {
-			entry = x.marked(entry)
-			x.overflow = &entry
+			x.also = append(x.also, x.marked(entry))
 		}
 	}
+	x.expect()
 	return nil
 }
 
@@ -93,7 +99,7 @@ func (h *Handler) deployment(name string) (d pricing.Deployment, listed bool) {
 func (x *exchange) lookup(d pricing.Deployment) (pricing.Entry, bool) {
 	book := x.handler.options.Book
 	q := pricing.Query{
-		Model: d.Model, Version: d.Version, SKU: d.SKU, Region: d.Region, Mode: x.operation.mode, At: x.began,
+		Model: d.Model, Version: d.Version, SKU: d.SKU, Region: d.Region, Mode: x.operation.mode, At: x.priced,
 		Quality: x.asked.media.quality, Size: x.asked.media.size,
 	}
 	if x.answer.Quality != "" { // what became of "auto"
@@ -109,9 +115,10 @@ func (x *exchange) lookup(d pricing.Deployment) (pricing.Entry, bool) {
 		x.chargedBack = true
 		return entry, true
 	}
-	for _, sku := range []string{pricing.SpilloverSKU(d.SKU), zoneSKU, defaultSKU} {
+	for i, sku := range []string{pricing.SpilloverSKU(d.SKU), zoneSKU, defaultSKU} {
 		q.SKU = sku
 		if entry, ok := book.Lookup(q); ok {
+			x.borrowed = i > 0
 			return entry, true
 		}
 	}
@@ -131,12 +138,16 @@ func (x *exchange) servedSKU() string {
 	return x.target.SKU
 }
 
-// servedModel is the model that answered, as upstream names it.
+// servedModel is the model that answered, as upstream names it; empty if it does
+// not. Responses name the deployment, which says nothing.
 func (x *exchange) servedModel() string {
 	if x.upstream != nil {
 		if model := x.upstream.Header.Get("X-Ms-Served-Model"); model != "" {
 			return model
 		}
+	}
+	if x.listed && strings.EqualFold(x.answer.Model, x.deployment) {
+		return ""
 	}
 	return x.answer.Model
 }
@@ -146,57 +157,37 @@ func (x *exchange) servedModel() string {
 // has a price (a model router does that). known is false if nobody says what the
 // model that answered costs.
 func (x *exchange) billing() (entry pricing.Entry, known bool) {
-	served := x.servedModel()
 	d := x.target
 	d.SKU = x.servedSKU()
+	served := x.servedModel()
 	mine, _ := pricing.NormalizeModel(d.Model)
 	other, version := pricing.NormalizeModel(served)
-	if served == "" || other == mine {
-		if d.Version == "" && version != "" {
+	switch {
+	case served == "" || other == mine:
+		if d.Version == "" {
 			d.Version = version
-			if entry, known = x.lookup(d); known {
-				return x.marked(entry), true
-			}
-			d.Version = x.target.Version
+		} else if version != "" && !strings.EqualFold(version, d.Version) {
+			x.handler.served.mismatch(x, served)
 		}
-		if entry, known = x.lookup(d); known {
-			return x.marked(entry), true
+		if entry, known = x.lookup(d); !known && d.Version != x.target.Version {
+			d.Version = x.target.Version
+			entry, known = x.lookup(d)
+		}
+		if known {
+			break
+		}
+		if !pricing.Provisioned(d.SKU) && x.borrowed { // the overflow of provisioned capacity, whose price nobody gave
+			return x.entry, false
 		}
 		return x.entry, !x.guessed
-	}
-	d.Model, d.Version = served, ""
-	if entry, known = x.lookup(d); known {
-		if x.listed && entry.Key != x.entry.Key {
-			x.handler.mismatches.warn(x, served)
+	default:
+		d.Model, d.Version = served, ""
+		if entry, known = x.lookup(d); x.listed && (!known || entry.Key != x.entry.Key) {
+			x.handler.served.mismatch(x, served)
 		}
-		return x.marked(entry), true
+		if !known {
+			return x.entry, x.listed && !x.guessed // the operator's word
+		}
 	}
-	if x.listed && !x.guessed { // the operator's word
-		return x.entry, true
-	}
-	return x.entry, false
-}
-
-// mismatches remembers which deployments answered as another model than
-// DEPLOYMENTS says, to tell each once.
-type mismatches struct {
-	mu   sync.Mutex
-	told map[string]bool
-}
-
-const mismatchesMax = 1000
-
-func (m *mismatches) warn(x *exchange, served string) {
-	name := x.deployment + "\x00" + served
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.told[name] {
-		return
-	}
-	if m.told == nil || len(m.told) >= mismatchesMax {
-		m.told = map[string]bool{}
-	}
-	m.told[name] = true
-	x.handler.options.Log.Warn("model_mismatch: a deployment answers as another model than DEPLOYMENTS says; it is charged as that one",
-		"deployment", x.deployment, "model", x.target.Model, "served", clip(served, nameBytesMax))
+	return x.marked(entry), true
 }

@@ -64,7 +64,7 @@ type Handler struct {
 	options    Options
 	operations []operation
 	refusals   refusalMemory
-	mismatches mismatches
+	served     served
 	learned    learned
 }
 
@@ -83,6 +83,9 @@ const (
 	keepAliveComment  = ": keepalive\n\n"
 	prefix            = "openai/"
 	outputWhenUnknown = 16_384 // tokens, for a model whose limits the price book does not know
+
+	contextWhenUnknown = 1_050_000 // tokens: the largest context there is
+	contextLeast       = 128_000   // tokens: what the price book says of a model's context is believed from here on
 )
 
 // New makes a Handler.

@@ -35,7 +35,8 @@ type asked struct {
 	limit        int64          // the client's output limit; 0: none
 	limitValue   jsonscan.Value
 	limitField   string
-	choices      int64 // what the output limit is multiplied by
+	nulls        map[string]jsonscan.Value // members that we may write, and that are null
+	choices      int64                     // what the output limit is multiplied by
 	prompts      int64
 	tier         string
 	previous     string // previous_response_id
@@ -47,7 +48,7 @@ type asked struct {
 	bodyStart    int // offset behind the opening brace
 	empty        bool
 
-	tools        served
+	tools        hosted
 	toolCallsMax int64 // max_tool_calls; 0: none given
 	media        mediaAsked
 }
@@ -99,6 +100,9 @@ func understand(o *operation, contentType string, body []byte) (*asked, *failure
 	if boundary, isForm := formBoundary(contentType); isForm && o.media() {
 		return a, a.form(o, boundary)
 	}
+	if o.name == opTranscription {
+		return nil, a.complete(o)
+	}
 	fields := fields
 	if o.media() {
 		fields = mediaFields
@@ -119,6 +123,7 @@ func understand(o *operation, contentType string, body []byte) (*asked, *failure
 			return badRequest("unknown_field", string(key), fmt.Sprintf("Field names have one spelling: send %q, not %q.", field, key))
 		}
 		if jsonscan.IsNull(v.Raw) {
+			a.null(field, v)
 			return nil
 		}
 		switch field {
@@ -196,7 +201,7 @@ func (a *asked) field(o *operation, field string, v jsonscan.Value) *failure {
 	case "stream_options":
 		return a.streamOptions(v)
 	case "max_tokens", "max_completion_tokens", "max_output_tokens":
-		return a.outputLimit(field, v)
+		return a.outputLimit(o, field, v)
 	case "service_tier":
 		return text(field, v, &a.tier)
 	case "tools":
@@ -266,8 +271,24 @@ func (a *asked) streamOptions(v jsonscan.Value) *failure {
 	return nil
 }
 
-// outputLimit takes the smallest of the limits that a client sends.
-func (a *asked) outputLimit(field string, v jsonscan.Value) *failure {
+// null remembers a member that is null and that we may have to write: another of
+// its name would be a duplicate.
+func (a *asked) null(field string, v jsonscan.Value) {
+	switch field {
+	case "max_tokens", "max_completion_tokens", "max_output_tokens", "max_tool_calls", "stream_options":
+		if a.nulls == nil {
+			a.nulls = map[string]jsonscan.Value{}
+		}
+		a.nulls[field] = v
+	}
+}
+
+// outputLimit takes the limit that a client sends under a name that the
+// operation knows. Another name limits nothing, whatever upstream makes of it.
+func (a *asked) outputLimit(o *operation, field string, v jsonscan.Value) *failure {
+	if knows := o.name == "responses"; knows != (field == "max_output_tokens") {
+		return nil
+	}
 	n, ok := jsonscan.Int(v.Raw)
 	if !ok || n < 1 {
 		return badRequest("invalid_value", field, fmt.Sprintf("The field %q must be an integer above 0.", field))
@@ -309,8 +330,12 @@ type edit struct {
 	text       string
 }
 
-// member is an edit that adds a member at the front of the object.
+// member is an edit that adds a member at the front of the object, or puts it in
+// place of one that is null.
 func (a *asked) member(name, value string) edit {
+	if v, isNull := a.nulls[name]; isNull {
+		return edit{v.Start, v.End, value}
+	}
 	separator := ","
 	if a.empty {
 		separator = ""

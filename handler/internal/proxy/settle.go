@@ -69,6 +69,8 @@ func (x *exchange) complete(r *usage.Record, answered []byte) {
 	switch {
 	case x.answer.HasUsage:
 		x.reported(r, outcome)
+	case x.answer.ErrorCode != "" && x.answer.Deltas == 0 && !x.answer.Filtered: // in place of an answer
+		x.notBilled(r, outcome)
 	case x.operation.media():
 		x.mediaSeen(r, outcome, answered)
 	case x.hidden():
@@ -129,8 +131,8 @@ func (x *exchange) hidden() bool {
 	if x.asked.background || x.asked.needsContext || x.operation.media() {
 		return true
 	}
-	model, _ := pricing.NormalizeModel(x.target.Model)
-	return reasons(model)
+	served, _ := pricing.NormalizeModel(x.servedModel())
+	return reasons(x.model()) || reasons(served)
 }
 
 // reasons tells whether a model thinks out of sight, in tokens that are billed.
@@ -197,11 +199,23 @@ func (x *exchange) completionSeen() int64 {
 
 // promptOnly charges the prompt: Azure evaluated it and then refused.
 func (x *exchange) promptOnly(r *usage.Record, outcome usage.Outcome) {
-	if x.operation.media() {
+	switch {
+	case x.operation.media() && !(x.operation.name == opImages && x.entry.SellsTokens()):
 		x.notBilled(r, outcome) // what is sold is the answer
+		return
+	case x.operation.media():
+		prompt, _, _ := x.mediaDemand(true)
+		r.Outcome, r.UsageSource = usage.Text(outcome), usage.Text(usage.SourceEstimate)
+		u := usage.Usage{Prompt: usage.Of(prompt), Completion: usage.Of(0)}
+		r.SetUsage(u)
+		_ = x.priceOrHold(r, u, nil)
 		return
 	}
 	x.tokenized(r, outcome)
+	if x.asked.needsContext { // it evaluated what we cannot see
+		r.PromptTokens, r.UsageSource = usage.Of(x.promptTokens), usage.Text(usage.SourceEstimate)
+	}
+	r.PromptTokens.N = x.withinContext(r.PromptTokens.N)
 	if r.CompletionTokens.Known {
 		u := usage.Usage{Prompt: r.PromptTokens, Completion: usage.Of(0)}
 		r.SetUsage(u)
@@ -222,6 +236,9 @@ func (x *exchange) priceOrHold(r *usage.Record, u usage.Usage, items []usage.Ite
 // priceUsage turns usage, and what is sold by the piece, into the record's charge.
 func (x *exchange) priceUsage(r *usage.Record, u usage.Usage, items []usage.Item) error {
 	entry, known := x.billing()
+	if known && x.upstream != nil {
+		x.handler.served.note(x, &entry)
+	}
 	r.PriceKey, r.Items = usage.Text(entry.Key), items
 	sold := u
 	if pricing.Provisioned(x.servedSKU()) && !x.chargedBack { // its tokens are paid by the hour; the calls of tools are not
@@ -239,15 +256,41 @@ func (x *exchange) priceUsage(r *usage.Record, u usage.Usage, items []usage.Item
 	r.Charge = r.CostNanoUSD
 	if x.product.Unit == quota.UnitTokens {
 		r.Charge = usage.Of(u.Total())
+		if u.Total() == 0 && cost.Charged > 0 { // sold by the piece, which no budget of tokens has a measure for
+			r.Charge, r.UsageSource = usage.Of(x.hold.Amount), usage.Text(usage.SourceEstimate)
+		}
 	}
 	return nil
 }
 
-// estimateHold charges what was held: nothing better is known.
+// countFrom is how large a body is whose prompt is counted, not bounded by its
+// bytes, before its hold is charged.
+const countFrom = 64 << 10
+
+// estimateHold charges what was held: nothing better is known but how long a
+// large prompt is.
 func (x *exchange) estimateHold(r *usage.Record, outcome usage.Outcome) {
 	r.Outcome, r.UsageSource = usage.Text(outcome), usage.Text(usage.SourceEstimate)
-	r.Charge = usage.Of(x.hold.Amount)
-	r.CostNanoUSD, r.ListCostNanoUSD = r.HoldNanoUSD, r.HoldNanoUSD
+	if x.upstream != nil && pricing.Provisioned(x.servedSKU()) && !x.chargedBack && x.product.Unit == quota.UnitUSD {
+		r.PriceKey = usage.Text(x.target.Model + "/" + x.target.SKU + "/" + hourly)
+		r.Charge, r.CostNanoUSD, r.ListCostNanoUSD = usage.Of(0), usage.Of(0), usage.Of(0)
+		return
+	}
+	r.Charge, r.CostNanoUSD, r.ListCostNanoUSD = usage.Of(x.hold.Amount), r.HoldNanoUSD, r.HoldNanoUSD
+	if x.counted || len(x.asked.body) < countFrom {
+		return
+	}
+	limit := x.limit
+	if x.usual > 0 {
+		limit = x.usual
+	}
+	counted := min(x.promptTokens, x.promptCounted())
+	if most, err := x.worth(counted, limit); err == nil && most < x.hold.Amount {
+		r.Charge = usage.Of(most)
+		if cost := x.holdNanoUSD(most); cost.Known {
+			r.CostNanoUSD, r.ListCostNanoUSD = cost, cost
+		}
+	}
 }
 
 // notBilled charges nothing: Azure does not bill such an answer.
@@ -259,13 +302,13 @@ func (x *exchange) notBilled(r *usage.Record, outcome usage.Outcome) {
 // settle closes the books of the exchange. If the store does not answer in time
 // the settlement goes on in the background, and the client is served.
 func (x *exchange) settle(ctx context.Context, r usage.Record) {
-	if x.gone && r.Outcome == usage.Text(usage.OutcomeCompleted) {
+	if x.gone.Load() && r.Outcome == usage.Text(usage.OutcomeCompleted) {
 		r.Outcome = usage.Text(usage.OutcomeClientGone)
 	}
 	s := ledger.Settlement{Record: r}
 	if x.operation.name == "responses" && x.asked.store && x.upstream != nil && x.upstream.StatusCode == http.StatusOK &&
 		strings.TrimSpace(x.answer.ResponseID) != "" {
-		s.StoredResponse, s.StoredTokens = x.answer.ResponseID, x.answer.Usage.Total()
+		s.StoredResponse, s.StoredTokens, s.StoredModel = x.answer.ResponseID, x.answer.Usage.Total(), clip(x.model(), nameBytesMax)
 	}
 	x.settled, x.charged = true, r
 	account, err := x.handler.options.Ledger.Settle(ctx, x.hold, s)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/costgate/costgate/handler/internal/ledger"
 	"github.com/costgate/costgate/handler/internal/pricing"
@@ -151,16 +152,19 @@ var errUnpriced = errors.New("no price")
 // reprice sets a record to what an answer reports that came after it.
 func (h *Handler) reprice(r *usage.Record, p *quota.Product, a *usage.Answer) error {
 	x := &exchange{
-		handler: h, product: p, deployment: string(r.Deployment), began: r.Time, answer: *a, asked: &asked{},
+		handler: h, product: p, deployment: string(r.Deployment), priced: r.Time, answer: *a, asked: &asked{},
 		operation: &operation{name: string(r.Operation), mode: pricing.ModeResponses},
 	}
 	x.target, x.listed = h.deployment(x.deployment)
+	if x.listed && strings.EqualFold(a.Model, x.deployment) { // what answered first counts
+		x.answer.Model = string(r.Model)
+	}
 	if r.SKU != "" {
 		x.target.SKU = string(r.SKU) // what served it
 	}
 	entry, found := x.lookup(x.target)
 	if !found {
-		if entry, found = h.options.Book.Dearest(x.operation.mode, x.began); !found {
+		if entry, found = h.options.Book.Dearest(x.operation.mode, x.priced); !found {
 			return errUnpriced
 		}
 		x.guessed = true
@@ -170,8 +174,8 @@ func (h *Handler) reprice(r *usage.Record, p *quota.Product, a *usage.Answer) er
 	r.SetAnswer(a)
 	r.UsageSource = usage.Text(usage.SourceProvider)
 	r.ServiceTier = usage.Text(clip(a.ServiceTier, nameBytesMax))
-	if a.Model != "" {
-		r.Model = usage.Text(clip(a.Model, nameBytesMax))
+	if served := x.servedModel(); served != "" {
+		r.Model = usage.Text(clip(served, nameBytesMax))
 	}
 	r.Outcome = usage.Text(x.outcome())
 	r.PriceBook = usage.Text(h.options.Book.Version())

@@ -127,7 +127,7 @@ func (f *flow) send(p []byte) {
 }
 
 func (f *flow) flush() {
-	if f.flusher != nil && !f.x.gone {
+	if f.flusher != nil && !f.x.gone.Load() {
 		f.flusher.Flush()
 	}
 	if f.timer != nil {
@@ -188,7 +188,7 @@ func (f *flow) finish(ctx context.Context, err error) {
 	if !f.x.settled {
 		f.settle(ctx, cut)
 	}
-	if cut != nil && !f.x.gone {
+	if cut != nil && !f.x.gone.Load() {
 		f.end()
 		panic(http.ErrAbortHandler) // cut off here too: the client must not take the part for the whole
 	}
@@ -207,7 +207,7 @@ func (f *flow) settle(ctx context.Context, cut error) {
 	}
 	record := x.record()
 	switch {
-	case x.answer.HasUsage || cut == nil:
+	case x.answer.HasUsage || cut == nil && x.answer.Finished:
 		x.complete(&record, nil)
 	default:
 		x.interrupted(ctx, &record)

@@ -1,53 +1,95 @@
 package proxy
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
+	"github.com/costgate/costgate/handler/internal/jsonscan"
 	"github.com/costgate/costgate/handler/internal/usage"
 )
 
 const (
 	toolCallsMax = 1_000_000
-	// toolCallsHeld is for how many calls of the tools that the service runs
-	// money is held where the client sets no max_tool_calls.
+	// toolCallsHeld is how many calls of the tools that the service runs money is
+	// held for where the client sets no max_tool_calls, and what a hard product's
+	// request is then limited to.
 	toolCallsHeld = 10
 )
 
-// served are the tools of a request that the service itself runs and that are
+// hosted are the tools of a request that the service itself runs and that are
 // sold by the call. What they find becomes prompt.
-type served struct{ webSearch, fileSearch, codeInterpreter bool }
+type hosted struct{ webSearch, fileSearch, codeInterpreter bool }
 
 // readTools reads which tools a request has. One whose calls nobody can price is
 // refused.
 func (a *asked) readTools(raw []byte) *failure {
-	var tools []struct {
-		Type string `json:"type"`
-	}
-	if err := json.Unmarshal(raw, &tools); err != nil {
+	i := -1
+	err := jsonscan.Array(raw, func(tool jsonscan.Value) error {
+		if i++; i >= toolsMax {
+			return badRequest("invalid_value", "tools", "\"tools\" may have "+strconv.Itoa(toolsMax)+" entries at most.")
+		}
+		kind, f := toolType(i, tool)
+		if f == nil {
+			f = a.readTool(i, kind)
+		}
+		if f != nil {
+			return f
+		}
+		return nil
+	})
+	if f := (*failure)(nil); errors.As(err, &f) {
+		return f
+	} else if err != nil {
 		return badRequest("invalid_value", "tools", "\"tools\" must be an array of objects, each with a \"type\".")
 	}
-	if len(tools) > toolsMax {
-		return badRequest("invalid_value", "tools", "\"tools\" may have "+strconv.Itoa(toolsMax)+" entries at most.")
-	}
-	for i, tool := range tools {
-		switch tool.Type {
-		case "", "function", "custom":
-			continue
-		case "mcp", "computer_use_preview", "computer", "local_shell", "shell", "apply_patch":
-		case "web_search", "web_search_preview", "web_search_preview_2025_03_11", "web_search_2025_08_26":
-			a.tools.webSearch = true
-		case "file_search":
-			a.tools.fileSearch = true
-		case "code_interpreter":
-			a.tools.codeInterpreter = true
-		default:
-			return forbidden("operation_not_priced", fmt.Sprintf(
-				"tools[%d]: this gateway does not know what a tool of type %q costs. Leave it out.", i, clip(tool.Type, 64)))
+	return nil
+}
+
+// toolType is the type of a tool, which must be there once: two parsers may
+// choose differently.
+func toolType(i int, tool jsonscan.Value) (kind string, f *failure) {
+	field, seen := fmt.Sprintf("tools[%d].type", i), false
+	err := jsonscan.Object(tool.Raw, func(key []byte, v jsonscan.Value) error {
+		switch {
+		case !strings.EqualFold(string(key), "type"):
+			return nil
+		case seen:
+			return badRequest("duplicate_field", field, fmt.Sprintf("The field %q is there twice. Send it once.", field))
+		case string(key) != "type":
+			return badRequest("unknown_field", field, fmt.Sprintf("Field names have one spelling: send \"type\", not %q.", key))
 		}
-		a.needsContext = true
+		seen = true
+		if f := text(field, v, &kind); f != nil {
+			return f
+		}
+		return nil
+	})
+	if errors.As(err, &f) {
+		return "", f
+	} else if err != nil {
+		return "", badRequest("invalid_value", "tools", "\"tools\" must be an array of objects, each with a \"type\".")
 	}
+	return kind, nil
+}
+
+func (a *asked) readTool(i int, kind string) *failure {
+	switch kind {
+	case "", "function", "custom":
+		return nil
+	case "mcp", "computer_use_preview", "computer", "local_shell", "shell", "apply_patch":
+	case "web_search", "web_search_preview", "web_search_preview_2025_03_11", "web_search_2025_08_26":
+		a.tools.webSearch = true
+	case "file_search":
+		a.tools.fileSearch = true
+	case "code_interpreter":
+		a.tools.codeInterpreter = true
+	default:
+		return forbidden("operation_not_priced", fmt.Sprintf(
+			"tools[%d]: this gateway does not know what a tool of type %q costs. Leave it out.", i, clip(kind, 64)))
+	}
+	a.needsContext = true
 	return nil
 }
 

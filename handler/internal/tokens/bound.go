@@ -53,6 +53,9 @@ func BoundExact(op Op, model string, body []byte) int64 {
 // images counts the images of a request: keys image_url, or parts input_image.
 func images(body []byte) int64 {
 	if escapesNames(body) {
+		if crowded(body) {
+			return int64(bytes.Count(body, []byte{'{'})) // each may be one
+		}
 		request, err := decode(body)
 		if err != nil {
 			return 0 // refused by the service too
@@ -110,18 +113,30 @@ func countImages(value any) (n int64) {
 	return n
 }
 
+// ContainersMax is how many arrays and objects a request may have to be decoded:
+// each takes some hundred bytes of memory.
+const ContainersMax = 200_000
+
+// crowded tells whether a body may have more containers than are decoded.
+func crowded(body []byte) bool {
+	return len(body) > ContainersMax && bytes.Count(body, []byte{'['})+bytes.Count(body, []byte{'{'}) > ContainersMax
+}
+
 // Words that stand in every body with hidden input.
 var hiddenWords = []string{
 	"file", "previous_response_id", "conversation", "data_sources", `"prompt"`, "web_search", "code_interpreter",
-	"computer", "mcp", "image_generation", "item_reference", "shell", "connector",
+	"computer", "mcp", "image_generation", "item_reference", "shell", "connector", `"audio"`,
 }
 
 // HidesInput tells whether a chat or Responses request makes the service read
 // more than its body shows: stored responses and conversations, files, data
 // sources, tools that the service runs. Its prompt is bounded only by the
-// model's context. A body that is no JSON object hides nothing. Cheap for
-// bodies that have none of the words of such requests.
-func HidesInput(op Op, body []byte) bool {
+// model's context. What is known of all the same, as the earlier response may
+// be, is named in known. A body that is no JSON object hides nothing; one with
+// more than ContainersMax arrays and objects, or larger than TextBytesMax, is not
+// looked into and may. Cheap for bodies that have none of the words of such
+// requests.
+func HidesInput(op Op, body []byte, known ...string) bool {
 	if op != OpChat && op != OpResponses {
 		return false
 	}
@@ -132,9 +147,15 @@ func HidesInput(op Op, body []byte) bool {
 	if !suspect {
 		return false
 	}
+	if len(body) > TextBytesMax || crowded(body) {
+		return true
+	}
 	request, err := decode(body)
 	if err != nil {
 		return false
+	}
+	for _, name := range known {
+		delete(request, name)
 	}
 	for _, name := range []string{"previous_response_id", "conversation", "data_sources", "prompt", "web_search_options"} {
 		if request[name] != nil {
@@ -157,6 +178,8 @@ func hidesParts(value any) bool {
 		case kind == "file" || kind == "input_file" || kind == "item_reference" || item["file_id"] != nil:
 			return true
 		case strings.HasPrefix(text(item["image_url"]), "file"):
+			return true
+		case object(item["audio"])["id"] != nil: // an earlier answer, spoken
 			return true
 		}
 		if hidesParts(item["content"]) || hidesParts(item["output"]) {

@@ -84,6 +84,9 @@ func count(op Op, model string, body []byte) (*counter, error) {
 }
 
 func decode(body []byte) (map[string]any, error) {
+	if crowded(body) {
+		return nil, fmt.Errorf("tokens: more than %d arrays and objects", ContainersMax)
+	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber() // a number is counted as it is written
 	var request map[string]any

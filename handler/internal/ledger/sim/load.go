@@ -143,7 +143,7 @@ func (r *run) request(p *process, of *product) {
 	if of.overruns && r.chance(20) {
 		cost = hold.Amount + 1 + r.random.Int64N(2*hold.Amount)
 	}
-	truth, background := cost, !r.config.Linear && r.chance(6)
+	truth, background := cost, !r.config.Linear && r.config.Focus == 0 && r.chance(6)
 	if background {
 		cost = hold.Amount
 	}
