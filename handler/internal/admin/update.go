@@ -2,7 +2,9 @@ package admin
 
 import (
 	"bytes"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/costgate/costgate/handler/internal/jsonscan"
@@ -119,8 +121,12 @@ func (h *Handler) measure(p *quota.Product, in *report) (*usage.Record, error) {
 	}
 	used := answer.Usage
 	if !answer.HasUsage {
-		used = count(&answer, in.prompt)
+		var exact bool
+		used, exact = count(&answer, in.prompt)
 		record.UsageSource = usage.Text(usage.SourceTokenizer)
+		if model, _ := pricing.NormalizeModel(answer.Model); !exact || tokens.Reasons(model) {
+			record.UsageSource = usage.Text(usage.SourceEstimate)
+		}
 	}
 	record.SetAnswer(&answer)
 	record.SetUsage(used)
@@ -160,23 +166,24 @@ func operationOf(a *usage.Answer) usage.Text {
 	return "chat"
 }
 
-// count counts the prompt, a request body or plain text, and the answer.
-func count(a *usage.Answer, prompt []byte) usage.Usage {
+// count counts the prompt, a request body or plain text, and the answer. exact
+// tells that nothing of the prompt had to be guessed.
+func count(a *usage.Answer, prompt []byte) (u usage.Usage, exact bool) {
 	var in int64
 	op := tokens.Op(operationOf(a))
 	if trimmed := bytes.TrimSpace(prompt); len(trimmed) > 0 && trimmed[0] == '{' {
 		var err error
-		if in, _, err = tokens.Prompt(op, a.Model, trimmed); err != nil {
-			in = tokens.Text(a.Model, string(prompt))
+		if in, exact, err = tokens.Prompt(op, a.Model, trimmed); err != nil {
+			in, exact = tokens.Text(a.Model, string(prompt)), false
 		}
 	} else {
-		in = tokens.Text(a.Model, string(prompt))
+		in, exact = tokens.Text(a.Model, string(prompt)), true
 	}
 	seen := tokens.Output{Op: op, Text: string(a.Text)}
 	for _, call := range a.ToolCalls {
 		seen.Calls = append(seen.Calls, tokens.ToolCall{Name: call.Name, Arguments: call.Arguments})
 	}
-	return usage.Usage{Prompt: usage.Of(in), Completion: usage.Of(tokens.Completion(a.Model, seen))}
+	return usage.Usage{Prompt: usage.Of(in), Completion: usage.Of(tokens.Completion(a.Model, seen))}, exact
 }
 
 type namedDeployment struct {
@@ -184,48 +191,62 @@ type namedDeployment struct {
 	pricing.Deployment
 }
 
-// dearest is the dearest price of those deployments that run the model, else
-// that of a global deployment. A model without a price cannot be refused any
-// more: it costs the dearest of its mode.
+// dearest is the dearest price of those deployments that run the model, or have
+// its name, for Responses name the deployment; else that of a global deployment.
+// The answer tells the version where DEPLOYMENTS does not. A model without a
+// price cannot be refused any more: it costs the dearest of its mode.
 func (h *Handler) dearest(p *quota.Product, model string) (pricing.Entry, namedDeployment, error) {
-	now := h.options.Now()
-	var best pricing.Entry
-	var bestCost money.Nano
-	var from namedDeployment
-	wanted, _ := pricing.NormalizeModel(model)
-	try := func(name string, d pricing.Deployment) {
-		entry, ok := h.options.Book.Lookup(pricing.Query{Model: d.Model, Version: d.Version, SKU: d.SKU, Region: d.Region, At: now})
-		if !ok {
-			entry, ok = h.options.Book.Lookup(pricing.Query{Model: d.Model, Version: d.Version, SKU: d.SKU, Region: d.Region, Mode: pricing.ModeEmbedding, At: now})
+	global := pricing.Deployment{Model: model, SKU: globalSKU}
+	best, found := h.lookup(global)
+	from := namedDeployment{Deployment: global}
+	wanted, version := pricing.NormalizeModel(model)
+	if found {
+		wanted = best.Model // whatever it is called
+	}
+	running := false
+	for _, name := range slices.Sorted(maps.Keys(h.options.Deployments)) {
+		d := h.options.Deployments[name]
+		named := strings.EqualFold(name, model)
+		if d.Version == "" && !named {
+			d.Version = version
 		}
-		if !ok {
-			return
+		entry, ok := h.lookup(d)
+		if !ok || entry.Model != wanted && !named {
+			continue
 		}
-		cost, err := entry.Bound(1000, 1000, nil, "")
-		if err != nil { // embeddings have no output
-			cost, err = entry.Bound(1000, 0, nil, "")
-		}
-		if err == nil && (best.Key == "" || cost > bestCost) {
-			best, bestCost, from = entry, cost, namedDeployment{name, d}
+		if !running || cost(&entry) > cost(&best) {
+			best, from, running = entry, namedDeployment{name, d}, true
 		}
 	}
-	for name, d := range h.options.Deployments {
-		if other, _ := pricing.NormalizeModel(d.Model); other == wanted {
-			try(name, d)
+	if found || running {
+		return best, from, nil
+	}
+	dearest, ok := h.options.Book.Dearest(pricing.ModeChat, h.options.Now())
+	if !ok {
+		return best, from, invalid("responseBody", "The price book has no price for the model %q.", clip(model))
+	}
+	h.options.Log.Warn("an update names a model without a price; the dearest is charged", "product_id", p.ID, "model", clip(model))
+	return dearest, namedDeployment{Deployment: pricing.Deployment{SKU: globalSKU}}, nil
+}
+
+// lookup finds the price of a deployment, whatever it is for.
+func (h *Handler) lookup(d pricing.Deployment) (entry pricing.Entry, ok bool) {
+	for _, mode := range []pricing.Mode{pricing.ModeChat, pricing.ModeEmbedding} {
+		entry, ok = h.options.Book.Lookup(pricing.Query{Model: d.Model, Version: d.Version, SKU: d.SKU, Region: d.Region, Mode: mode, At: h.options.Now()})
+		if ok {
+			break
 		}
 	}
-	if best.Key == "" {
-		try("", pricing.Deployment{Model: model, SKU: globalSKU})
+	return entry, ok
+}
+
+// cost compares prices, by a request of a usual shape. Embeddings have no output.
+func cost(e *pricing.Entry) money.Nano {
+	n, err := e.Bound(1000, 1000, nil, "")
+	if err != nil {
+		n, _ = e.Bound(1000, 0, nil, "")
 	}
-	if best.Key == "" {
-		dearest, ok := h.options.Book.Dearest(pricing.ModeChat, now)
-		if !ok {
-			return best, from, invalid("responseBody", "The price book has no price for the model %q.", clip(model))
-		}
-		h.options.Log.Warn("an update names a model without a price; the dearest is charged", "product_id", p.ID, "model", clip(model))
-		best, from = dearest, namedDeployment{Deployment: pricing.Deployment{SKU: globalSKU}}
-	}
-	return best, from, nil
+	return n
 }
 
 const nameBytesMax = 128

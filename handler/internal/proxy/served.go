@@ -56,9 +56,9 @@ func (s *served) of(deployment string) (as servedAs, ok bool) {
 // note remembers what the answer was charged by, if the hold did not expect it.
 func (s *served) note(x *exchange, entry *pricing.Entry) {
 	unasked := x.answer.ServiceTier == pricing.TierPriority && x.tier != pricing.TierPriority && x.tier != "auto"
-	other := entry.Key != x.entry.Key
+	other := dearer(entry, &x.entry)
 	for i := range x.also {
-		other = other && entry.Key != x.also[i].Key
+		other = other && dearer(entry, &x.also[i])
 	}
 	if !other && !unasked {
 		return
@@ -74,6 +74,15 @@ func (s *served) note(x *exchange, entry *pricing.Entry) {
 		s.as = map[string]servedAs{} // starting over costs a hold that may be too low for each
 	}
 	s.as[x.deployment] = as
+}
+
+// dearer tells whether a request of a usual shape costs more by one price than by
+// the other.
+func dearer(a, b *pricing.Entry) bool {
+	const prompt, output = 4000, 1000
+	one, err := a.Bound(prompt, output, nil, "")
+	other, otherErr := b.Bound(prompt, output, nil, "")
+	return err == nil && otherErr == nil && one > other
 }
 
 // mismatch tells, once for each, that a deployment answers as another model or

@@ -132,17 +132,7 @@ func (x *exchange) hidden() bool {
 		return true
 	}
 	served, _ := pricing.NormalizeModel(x.servedModel())
-	return reasons(x.model()) || reasons(served)
-}
-
-// reasons tells whether a model thinks out of sight, in tokens that are billed.
-func reasons(model string) bool {
-	for _, family := range []string{"o1", "o3", "o4", "gpt-5", "gpt-6", "codex", "computer-use"} {
-		if rest, ok := strings.CutPrefix(model, family); ok && (rest == "" || rest[0] == '-' || rest[0] == '.') {
-			return true
-		}
-	}
-	return false
+	return tokens.Reasons(x.model()) || tokens.Reasons(served)
 }
 
 // interrupted charges a stream that broke off, by what was seen of it.
@@ -152,6 +142,10 @@ func (x *exchange) interrupted(ctx context.Context, r *usage.Record) {
 		if outcome = usage.OutcomeClientGone; ctx.Err() == context.DeadlineExceeded {
 			outcome = usage.OutcomeTimeout
 		}
+	}
+	if x.answer.ErrorCode != "" && x.answer.Deltas == 0 && !x.answer.Filtered { // in place of an answer
+		x.notBilled(r, outcome)
+		return
 	}
 	unheard := ctx.Err() != nil && x.firstByte.IsZero() // we left before we knew what the model did
 	if x.hidden() || unheard {

@@ -25,6 +25,9 @@ type hosted struct{ webSearch, fileSearch, codeInterpreter bool }
 // readTools reads which tools a request has. One whose calls nobody can price is
 // refused.
 func (a *asked) readTools(raw []byte) *failure {
+	if len(raw) == 0 || raw[0] != '[' {
+		return badRequest("invalid_value", "tools", toolsWanted)
+	}
 	i := -1
 	err := jsonscan.Array(raw, func(tool jsonscan.Value) error {
 		if i++; i >= toolsMax {
@@ -42,10 +45,12 @@ func (a *asked) readTools(raw []byte) *failure {
 	if f := (*failure)(nil); errors.As(err, &f) {
 		return f
 	} else if err != nil {
-		return badRequest("invalid_value", "tools", "\"tools\" must be an array of objects, each with a \"type\".")
+		return badRequest("invalid_value", "tools", toolsWanted)
 	}
 	return nil
 }
+
+const toolsWanted = "\"tools\" must be an array of objects, each with a \"type\"."
 
 // toolType is the type of a tool, which must be there once: two parsers may
 // choose differently.
@@ -69,7 +74,7 @@ func toolType(i int, tool jsonscan.Value) (kind string, f *failure) {
 	if errors.As(err, &f) {
 		return "", f
 	} else if err != nil {
-		return "", badRequest("invalid_value", "tools", "\"tools\" must be an array of objects, each with a \"type\".")
+		return "", badRequest("invalid_value", "tools", toolsWanted)
 	}
 	return kind, nil
 }

@@ -97,3 +97,14 @@ func familyOf(model string) family {
 	}
 	return other.guessed()
 }
+
+// Reasons tells whether a model thinks out of sight, in tokens that are billed. The
+// name is normalised.
+func Reasons(model string) bool {
+	for _, family := range []string{"o1", "o3", "o4", "gpt-5", "gpt-6", "codex", "computer-use"} {
+		if rest, ok := strings.CutPrefix(model, family); ok && (rest == "" || rest[0] == '-' || rest[0] == '.') {
+			return true
+		}
+	}
+	return false
+}
