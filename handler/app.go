@@ -73,6 +73,9 @@ func (a *App) Open(ctx context.Context) error {
 	if a.config.Prices != nil {
 		book = book.With(a.config.Prices)
 	}
+	for _, message := range book.Shadowed() {
+		a.log.Warn("PRICES_FILE: " + message)
+	}
 	if err := a.openStore(ctx); err != nil {
 		return err
 	}
@@ -127,7 +130,7 @@ func (a *App) openStore(ctx context.Context) error {
 		if err := os.MkdirAll(c.DataDir, 0o750); err != nil {
 			return &settingError{"DATA_DIR", err.Error()}
 		}
-		store, err := boltstore.Open(filepath.Join(c.DataDir, "costgate.db"))
+		store, err := boltstore.Open(filepath.Join(c.DataDir, databaseFile))
 		if err != nil {
 			return &settingError{"DATA_DIR", err.Error()}
 		}

@@ -58,7 +58,9 @@ flags of price:
                       what else is known of it (default: of the deployment; -sku GlobalStandard; the first mode that has a price)
   -at date            2026-01-31 or an RFC 3339 time (default now)
   -prompt n, -cached n, -output n, -tier name
-                      tokens to compute the cost of
+                      tokens to compute the cost of; the tier is auto, default, flex, priority or scale
+  -use meter=n        what else was used, by the meters of price files, for example audio_in=500,
+                      sec_in=60, per_image=2 or web_search_call=1; can be repeated
   -json               print JSON
 flags of rerate:
   -day date           the day, UTC; required
@@ -73,7 +75,7 @@ flags of prices refresh:
                       chat, for example gpt-realtime-2.1=realtime; can be repeated
   -arm file           a list of models from Azure Resource Manager, to find meters by id; can be repeated
   -endpoint url       the price API (default https://prices.azure.com)
-  -strict             write nothing if a meter was refused
+  -strict             write nothing if a meter was refused or two are in conflict
   -dry-run            write nothing but the report
 `
 

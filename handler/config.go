@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -164,7 +165,7 @@ func notAlphanumeric(r rune) bool {
 func (c *Config) readPrices(getenv func(string) string, problem func(name, format string, args ...any)) {
 	if text, err := inlineOrFile(getenv("DEPLOYMENTS")); err != nil {
 		problem("DEPLOYMENTS", "%v", err)
-	} else if text != "" {
+	} else if text != "" { // no setting
 		if c.Deployments, err = pricing.ParseDeployments(text); err != nil {
 			problem("DEPLOYMENTS", "%v", err)
 		}
@@ -182,25 +183,37 @@ const (
 )
 
 // parsePrices reads prices: JSON, or the paths of files of it, separated by
-// commas. What a later file says about a price counts. No prices are nil.
+// commas. What a later file says about a price counts. No setting is nil.
 func parsePrices(value string) (*pricing.Book, error) {
+	if value == "" {
+		return nil, nil
+	}
 	sources := []string{value}
-	if !strings.HasPrefix(strings.TrimSpace(value), "{") {
+	if !isJSON(value) {
 		sources = strings.Split(value, ",")
 	}
-	if len(sources) > priceFilesMax {
+	switch {
+	case len(sources) > 1 && slices.ContainsFunc(sources, isJSON):
+		return nil, errors.New("has JSON among paths; write it into a file of its own")
+	case len(sources) > priceFilesMax:
 		return nil, fmt.Errorf("names %d files; at most %d are read", len(sources), priceFilesMax)
 	}
 	var book *pricing.Book
-	for _, source := range sources {
-		text, err := inlineOrFile(strings.TrimSpace(source))
-		if err != nil || text == "" {
+	for i, source := range sources {
+		source = strings.TrimSpace(source)
+		if source == "" {
+			return nil, fmt.Errorf("element %d of %d is empty; remove the comma, or name a file", i+1, len(sources))
+		}
+		text, err := inlineOrFile(source)
+		if err != nil {
 			return nil, err
 		}
 		overlay, err := pricing.Parse([]byte(text))
 		switch {
-		case err != nil && len(sources) > 1:
-			return nil, fmt.Errorf("%s: %w", strings.TrimSpace(source), err)
+		case err != nil && !isJSON(source):
+			return nil, fmt.Errorf("%s: %w", source, err)
+		case err != nil && !strings.HasSuffix(source, "}"):
+			return nil, fmt.Errorf("%w (JSON cannot be mixed with paths; write it into a file of its own)", err)
 		case err != nil:
 			return nil, err
 		case book == nil:
@@ -212,10 +225,13 @@ func parsePrices(value string) (*pricing.Book, error) {
 	return book, nil
 }
 
+// isJSON tells whether a setting is JSON itself, not the path of a file.
+func isJSON(value string) bool { return strings.HasPrefix(strings.TrimSpace(value), "{") }
+
 // inlineOrFile is a setting that is JSON if it begins with a brace, else the
-// path of a file.
+// path of a file, whose text must begin with one.
 func inlineOrFile(value string) (string, error) {
-	if value == "" || strings.HasPrefix(strings.TrimSpace(value), "{") {
+	if value == "" || isJSON(value) {
 		return value, nil
 	}
 	info, err := os.Stat(value)
@@ -226,7 +242,20 @@ func inlineOrFile(value string) (string, error) {
 		return "", fmt.Errorf("file %s is larger than %d bytes", value, settingFileBytesMax)
 	}
 	data, err := os.ReadFile(value)
-	return string(data), err
+	switch text := string(data); {
+	case err != nil:
+		return "", err
+	case strings.HasPrefix(text, "\ufeff"):
+		return "", fmt.Errorf("file %s begins with a byte order mark; save it as UTF-8 without one", value)
+	case strings.ContainsRune(text, 0): // every second byte of UTF-16
+		return "", fmt.Errorf("file %s is UTF-16; save it as UTF-8 without a byte order mark", value)
+	case strings.TrimSpace(text) == "":
+		return "", fmt.Errorf("file %s is empty; write an object {...} into it, or leave the setting out", value)
+	case !isJSON(text):
+		return "", fmt.Errorf("file %s is not one JSON object; it must begin with {", value)
+	default:
+		return text, nil
+	}
 }
 
 func duration(name, text string, least time.Duration, problem func(name, format string, args ...any)) time.Duration {

@@ -7,7 +7,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"os/user"
+	"path/filepath"
 
 	"github.com/costgate/costgate/handler/internal/ledger"
 	"github.com/costgate/costgate/handler/internal/money"
@@ -18,8 +20,11 @@ import (
 // exitUnknown: a command for operators could not find out what it was asked.
 const exitUnknown = 2
 
-// openBooks opens the ledger for a command that serves nothing. An error is
-// printed.
+// databaseFile is the embedded store, in DATA_DIR.
+const databaseFile = "costgate.db"
+
+// openBooks opens the ledger for a command that serves nothing. An embedded
+// store must be there: these commands make none. An error is printed.
 func openBooks(ctx context.Context, command string, getenv func(string) string, stderr io.Writer) (books *ledger.Ledger, closeBooks func(), ok bool) {
 	config, err := ParseConfig(defaultListen, func(name string) string {
 		if v := getenv(name); v != "" || name != "ADMIN_KEY" {
@@ -30,6 +35,12 @@ func openBooks(ctx context.Context, command string, getenv func(string) string, 
 	if err != nil {
 		fmt.Fprintf(stderr, "gateway: bad settings:\n%v\n", err)
 		return nil, nil, false
+	}
+	if config.Storage == "" && config.StorageURI == "" {
+		if _, err := os.Stat(filepath.Join(config.DataDir, databaseFile)); err != nil {
+			fmt.Fprintf(stderr, "gateway %s: DATA_DIR: no books are here: %v\n", command, err)
+			return nil, nil, false
+		}
 	}
 	app := NewApp(config, telemetry.NewLogger(stderr, config.LogLevel))
 	if err := app.openStore(ctx); err != nil {

@@ -6,6 +6,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -37,13 +40,24 @@ func priceBook(getenv func(string) string, file string) (book *pricing.Book, dep
 	return book, config.Deployments, nil
 }
 
+// warnShadowed tells of entries in PRICES_FILE that do not count as they look.
+func warnShadowed(book *pricing.Book, stderr io.Writer) {
+	for _, message := range book.Shadowed() {
+		fmt.Fprintln(stderr, "warning: PRICES_FILE: "+message)
+	}
+}
+
 // priceQuery is what `gateway price` is asked.
 type priceQuery struct {
 	pricing.Query
 	deployment             string
 	tier                   string
 	prompt, cached, output int64
+	uses                   uses
 }
+
+// tiers are the service tiers that Azure OpenAI names. All but priority cost the same.
+var tiers = []string{"", "auto", "default", "flex", "priority", "scale"}
 
 // priceAnswer is what it answers, with -json as it is.
 type priceAnswer struct {
@@ -67,6 +81,7 @@ type priceCost struct {
 	Prompt  int64      `json:"prompt_tokens"`
 	Cached  int64      `json:"cached_tokens"`
 	Output  int64      `json:"completion_tokens"`
+	Uses    uses       `json:"uses,omitempty"`
 	Tier    string     `json:"service_tier"`
 	List    money.Nano `json:"list_cost_nano_usd"`
 	Charged money.Nano `json:"cost_nano_usd"`
@@ -74,7 +89,7 @@ type priceCost struct {
 
 // priceCommand prints a price and the rule that chose it.
 func priceCommand(args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	q, at, mode, asJSON := priceQuery{}, "", "", false
+	q, at, mode, asJSON := priceQuery{uses: uses{}}, "", "", false
 	err := parseFlags("gateway price", args, stderr, func(set *flag.FlagSet) {
 		set.StringVar(&q.Model, "model", "", "")
 		set.StringVar(&q.Version, "version", "", "")
@@ -89,6 +104,7 @@ func priceCommand(args []string, getenv func(string) string, stdout, stderr io.W
 		set.Int64Var(&q.prompt, "prompt", 0, "")
 		set.Int64Var(&q.cached, "cached", 0, "")
 		set.Int64Var(&q.output, "output", 0, "")
+		set.Var(q.uses, "use", "")
 		set.BoolVar(&asJSON, "json", false, "")
 	})
 	if err != nil {
@@ -98,25 +114,21 @@ func priceCommand(args []string, getenv func(string) string, stdout, stderr io.W
 		fmt.Fprintf(stderr, "gateway price: "+format+"\n", args...)
 		return code
 	}
-	if q.Mode = pricing.Mode(mode); q.Model == "" && q.deployment == "" {
-		return fail(exitSettings, "-model or -deployment is required")
-	}
-	if q.At, err = parseMoment(at); err != nil {
-		return fail(exitSettings, "-at %q: %v", at, err)
-	}
-	if q.prompt < 0 || q.cached < 0 || q.output < 0 {
-		return fail(exitSettings, "numbers of tokens are not negative")
+	if err := q.read(mode, at); err != nil {
+		return fail(exitSettings, "%v", err)
 	}
 	book, deployments, err := priceBook(getenv, "")
 	if err != nil {
 		return fail(exitSettings, "bad settings:\n%v", err)
 	}
+	warnShadowed(book, stderr)
 	q.ofDeployment(deployments)
 	entry, how, found := q.find(book)
 	if !found {
 		for _, step := range how.Steps {
 			fmt.Fprintln(stderr, "  "+step)
 		}
+		q.explainProvisioned(book, stderr)
 		return fail(exitFailed, "no price for model %q, version %q, SKU %q, region %q, mode %q: name the deployment's model in DEPLOYMENTS, "+
 			"or add an entry to PRICES_FILE (docs/PRICING.md)", q.Model, q.Version, q.SKU, q.Region, q.Mode)
 	}
@@ -125,12 +137,12 @@ func priceCommand(args []string, getenv func(string) string, stdout, stderr io.W
 		CtxIn: entry.CtxIn, MaxOut: entry.MaxOut, Spillover: entry.Spillover, Bands: entry.Bands(), Items: entry.Items(), How: how,
 	}
 	answer.AgreementPPM, answer.EntryPPM, _ = entry.Multipliers()
-	if q.prompt > 0 || q.output > 0 {
-		cost, err := entry.Charge(q.usage(), nil, q.tier)
+	if q.prompt > 0 || q.output > 0 || len(q.uses) > 0 {
+		cost, err := entry.Charge(q.usage(), q.uses.items(), q.tier)
 		if err != nil {
 			return fail(exitFailed, "%s: %v", entry.Key, err)
 		}
-		answer.Cost = &priceCost{q.prompt, q.cached, q.output, q.tier, cost.List, cost.Charged}
+		answer.Cost = &priceCost{q.prompt, q.cached, q.output, q.uses, q.tier, cost.List, cost.Charged}
 	}
 	if asJSON {
 		_ = json.NewEncoder(stdout).Encode(&answer)
@@ -138,6 +150,80 @@ func priceCommand(args []string, getenv func(string) string, stdout, stderr io.W
 		answer.print(stdout)
 	}
 	return exitOK
+}
+
+// read completes the query by flags that are texts, and checks it.
+func (q *priceQuery) read(mode, at string) (err error) {
+	if mode != "" {
+		if q.Mode, err = pricing.ParseMode(mode); err != nil {
+			return fmt.Errorf("-mode: %w", err)
+		}
+	}
+	if q.At, err = parseMoment(at); err != nil {
+		return fmt.Errorf("-at %q: %w", at, err)
+	}
+	u := q.usage()
+	switch {
+	case q.Model == "" && q.deployment == "":
+		return errors.New("-model or -deployment is required")
+	case !slices.Contains(tiers, q.tier):
+		return fmt.Errorf("-tier %q is not known; the tiers are %s", q.tier, strings.Join(tiers[1:], ", "))
+	case q.prompt < 0 || q.cached < 0 || q.output < 0 || q.prompt > pricing.TokensMax || q.output > pricing.TokensMax:
+		return fmt.Errorf("numbers of tokens are not negative and at most %d", int64(pricing.TokensMax))
+	case u.Cached.N+u.CacheWrite.N+u.AudioIn.N+u.ImageIn.N-u.AudioInCached.N > q.prompt || q.cached > q.prompt:
+		return errors.New("the parts of the prompt (-cached and -use) are more than -prompt")
+	case u.AudioInCached.N > min(u.AudioIn.N, q.cached):
+		return errors.New("audio_in_cached is a part of audio_in and of -cached")
+	case u.AudioOut.N+u.ImageOut.N > q.output:
+		return errors.New("the parts of the output (-use) are more than -output")
+	}
+	return nil
+}
+
+// uses is the flag -use: how much was used of a meter, by the names of price files.
+type uses map[string]int64
+
+// useItems are the meters of what is no token, by the names of price files.
+var useItems = map[string]string{
+	"per_image": usage.ItemImage, "sec_in": usage.ItemAudioIn, "sec_out": usage.ItemAudioOut, "char_in": usage.ItemCharacter, "video_sec": "video_sec",
+	"web_search_call": usage.ItemWebSearch, "file_search_call": usage.ItemFileSearch, "code_interpreter_session": usage.ItemCodeInterpreter,
+}
+
+// useTokens are the parts of a prompt and of an output; -prompt, -cached and -output say the rest.
+var useTokens = []string{"in_cache_write", "audio_in", "audio_in_cached", "image_in", "audio_out", "image_out"}
+
+func (u uses) String() string {
+	parts := make([]string, 0, len(u))
+	for _, meter := range slices.Sorted(maps.Keys(u)) {
+		parts = append(parts, fmt.Sprintf("%s=%d", meter, u[meter]))
+	}
+	return strings.Join(parts, " ")
+}
+
+// Set reads "per_image=2".
+func (u uses) Set(text string) error {
+	meter, number, _ := strings.Cut(text, "=")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if _, item := useItems[meter]; err != nil || n < 0 || n > pricing.TokensMax || !item && !slices.Contains(useTokens, meter) {
+		return fmt.Errorf("write meter=n, with n from 0 to %d and one of the meters %s, %s", int64(pricing.TokensMax),
+			strings.Join(useTokens, ", "), strings.Join(slices.Sorted(maps.Keys(useItems)), ", "))
+	}
+	u[meter] = n
+	return nil
+}
+
+// items are the uses that are no tokens.
+func (u uses) items() (items []usage.Item) {
+	for _, meter := range slices.Sorted(maps.Keys(u)) {
+		item, n := useItems[meter], u[meter]
+		if item == usage.ItemAudioIn || item == usage.ItemAudioOut {
+			n *= 1000 // seconds to milliseconds
+		}
+		if item != "" {
+			items = append(items, usage.Item{Meter: item, Quantity: n})
+		}
+	}
+	return items
 }
 
 // parseMoment reads a day (its first moment, UTC) or a time. Nothing is now.
@@ -156,7 +242,15 @@ func parseMoment(s string) (time.Time, error) {
 }
 
 func (q *priceQuery) usage() usage.Usage {
-	return usage.Usage{Prompt: usage.Of(q.prompt), Cached: usage.Of(q.cached), Completion: usage.Of(q.output)}
+	of := func(meter string) usage.Count {
+		n, known := q.uses[meter]
+		return usage.Count{N: n, Known: known}
+	}
+	return usage.Usage{
+		Prompt: usage.Of(q.prompt), Cached: usage.Of(q.cached), CacheWrite: of("in_cache_write"),
+		AudioIn: of("audio_in"), AudioInCached: of("audio_in_cached"), ImageIn: of("image_in"),
+		Completion: usage.Of(q.output), AudioOut: of("audio_out"), ImageOut: of("image_out"),
+	}
 }
 
 // ofDeployment completes the query by what DEPLOYMENTS says. The name of one
@@ -191,6 +285,30 @@ func (q *priceQuery) find(book *pricing.Book) (entry pricing.Entry, how pricing.
 	return entry, how, found
 }
 
+// explainProvisioned says what a provisioned deployment without a price for its
+// spill-over costs all the same.
+func (q *priceQuery) explainProvisioned(book *pricing.Book, stderr io.Writer) {
+	if !pricing.Provisioned(q.SKU) {
+		return
+	}
+	if holds, ok := lookupSpillover(book, q.Query); ok {
+		fmt.Fprintf(stderr, "  what the provisioned capacity serves itself costs nothing more; requests are held by %s, and one that spills over "+
+			"costs what was held or more, as no price for %s is known\n", holds.Key, pricing.SpilloverSKU(q.SKU))
+	}
+}
+
+// lookupSpillover finds what prices a provisioned deployment whose capacity has
+// no price: its own spill-over or, to hold something and to charge the calls of
+// tools, that of a wider scope.
+func lookupSpillover(book *pricing.Book, q pricing.Query) (entry pricing.Entry, ok bool) {
+	for _, q.SKU = range []string{pricing.SpilloverSKU(q.SKU), "DataZoneStandard", "GlobalStandard"} {
+		if entry, ok = book.Lookup(q); ok {
+			break
+		}
+	}
+	return entry, ok
+}
+
 func (a *priceAnswer) print(w io.Writer) {
 	fmt.Fprintf(w, "%s   (mode %s, price book %s)\n\nwhy:\n", a.Key, a.Mode, a.Book)
 	for _, step := range a.How.Steps {
@@ -221,8 +339,12 @@ func (a *priceAnswer) print(w io.Writer) {
 		fmt.Fprintf(w, "\ncharged at: list x %s (multiplier_ppm of the file) x %s (of the entry)\n", decimal(a.AgreementPPM, 6), decimal(a.EntryPPM, 6))
 	}
 	if c := a.Cost; c != nil {
-		fmt.Fprintf(w, "\n%d prompt tokens, %d of them cached, and %d output tokens: list %s USD, charged %s USD\n",
-			c.Prompt, c.Cached, c.Output, c.List, c.Charged)
+		with := ""
+		if len(c.Uses) > 0 {
+			with = ", with " + c.Uses.String()
+		}
+		fmt.Fprintf(w, "\n%d prompt tokens, %d of them cached, and %d output tokens%s: list %s USD, charged %s USD\n",
+			c.Prompt, c.Cached, c.Output, with, c.List, c.Charged)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -68,6 +67,7 @@ func refreshCommand(ctx context.Context, args []string, getenv func(string) stri
 	if err != nil {
 		return fail(exitSettings, err)
 	}
+	warnShadowed(in.Current, stderr)
 	client := retail.Client{Endpoint: f.endpoint}
 	if in.Items, err = client.Fetch(ctx, regions); err != nil {
 		return fail(exitUnknown, fmt.Errorf("nothing is written: %w", err))
@@ -82,8 +82,9 @@ func refreshCommand(ctx context.Context, args []string, getenv func(string) stri
 	switch {
 	case err != nil:
 		return fail(exitFailed, fmt.Errorf("nothing is written: %w", err))
-	case f.strict && len(result.Report.Refused) > 0:
-		return fail(exitFailed, fmt.Errorf("nothing is written: %d meters were refused, and -strict is set", len(result.Report.Refused)))
+	case f.strict && len(result.Report.Refused)+len(result.Report.Conflicts) > 0:
+		return fail(exitFailed, fmt.Errorf("nothing is written: %d meters were refused, %d are in conflict, and -strict is set",
+			len(result.Report.Refused), len(result.Report.Conflicts)))
 	case f.dryRun:
 		return exitOK
 	case f.out == "-":
@@ -100,19 +101,14 @@ func refreshCommand(ctx context.Context, args []string, getenv func(string) stri
 // input is what a book is made of but for the prices, and the regions to ask
 // for: those of the flags, else those of DEPLOYMENTS, else all.
 func (f *refreshFlags) input(getenv func(string) string) (in retail.Input, regions []string, err error) {
-	config := Config{}
-	config.readPrices(getenv, func(name, format string, args ...any) {
-		err = errors.Join(err, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
-	})
+	in = retail.Input{Now: time.Now(), Source: f.endpoint}
+	current, deployments, err := priceBook(getenv, "")
 	if err != nil {
 		return in, nil, err
 	}
-	in = retail.Input{Current: pricing.Builtin(), Now: time.Now(), Source: f.endpoint}
-	if config.Prices != nil {
-		in.Current = in.Current.With(config.Prices)
-	}
+	in.Current = current
 	added := slices.Clone([]string(f.models))
-	for _, d := range config.Deployments { // their versions are what the dates in meters' names can mean
+	for _, d := range deployments { // their versions are what the dates in meters' names can mean
 		name, _ := pricing.NormalizeModel(d.Model)
 		if again, version := pricing.NormalizeModel(name + "-" + d.Version); again == name && version != "" {
 			added = append(added, name+"-"+d.Version)
@@ -136,7 +132,7 @@ func (f *refreshFlags) input(getenv func(string) string) (in retail.Input, regio
 			in.ARM.Add(list)
 		}
 	}
-	return in, f.askedRegions(config.Deployments), nil
+	return in, f.askedRegions(deployments), nil
 }
 
 func (f *refreshFlags) askedRegions(deployments map[string]pricing.Deployment) []string {

@@ -138,6 +138,12 @@ func TestPricesRefresh(t *testing.T) {
 	refused, _ := priceList(t, http.StatusOK, append(good, listed("gpt 4.1 mini Inp glbl Tokens", "1", "1", "g"))...)
 	f(exitOK, "-endpoint", refused, "-dry-run", "-strict=false")
 	f(exitFailed, "-endpoint", refused, "-out", out, "-strict")
+	two, _ := priceList(t, http.StatusOK, append(good, listed("gpt 4.1 Inp Gl Tokens", "0.002", "1K", "h"))...) // another price of the same
+	f(exitOK, "-endpoint", two, "-dry-run")
+	f(exitFailed, "-endpoint", two, "-out", out, "-strict")
+	if !strings.Contains(stderr.String(), "0 meters were refused, 1 are in conflict") {
+		t.Error(stderr.String())
+	}
 	empty, _ := priceList(t, http.StatusOK)
 	f(exitFailed, "-endpoint", empty, "-out", out)
 	gone, _ := priceList(t, http.StatusNotFound)
@@ -148,6 +154,10 @@ func TestPricesRefresh(t *testing.T) {
 	f(exitSettings, "-endpoint", address, "extra")
 	env["PRICES_FILE"] = filepath.Join(dir, "none")
 	f(exitSettings, "-endpoint", address)
+	env["PRICES_FILE"] = `{"prices":[{"model":"gpt-4.1","pico_usd":{"in":1000000,"out":1000000}}]}`
+	if f(exitOK, "-endpoint", address); !strings.Contains(stderr.String(), "warning: PRICES_FILE: price gpt-4.1/*/*/* does not count") {
+		t.Error(stderr.String())
+	}
 	clear(env)
 	f(exitFailed, "-endpoint", address, "-out", filepath.Join(dir, "no", "folder"))
 	after, _ := os.Stat(out)

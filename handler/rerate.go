@@ -154,27 +154,39 @@ func (r *rerating) add(p *quota.Product, record *usage.Record) {
 // rerate computes what a record costs by the book, or says why it cannot.
 func (r *rerating) rerate(p *quota.Product, record *usage.Record, d *rerated) (why string) {
 	q := r.query(record)
-	entry, ok := r.book.Lookup(q)
-	if pricing.Provisioned(q.SKU) {
-		if entry, ok = r.book.LookupProvisioned(q); !ok { // paid by the hour: nothing more for a request
-			d.NewKey = d.Key
-			return ""
+	sold := record.Usage()
+	entry, ok := r.book.Lookup(q) // of an update too, which does not know what spilled over
+	if pricing.Provisioned(q.SKU) && (record.Kind != usage.KindUpdate || strings.HasSuffix(d.Key, hourlyKey)) {
+		if entry, ok = r.book.LookupProvisioned(q); !ok { // paid by the hour: only the calls of tools cost something more
+			if d.NewKey = d.Key; !strings.HasSuffix(d.Key, hourlyKey) {
+				d.NewKey = q.Model + "/" + q.SKU + hourlyKey
+			}
+			if len(record.Items) == 0 {
+				return ""
+			}
+			sold = usage.Usage{}
+			entry, ok = lookupSpillover(r.book, q)
 		}
 	}
 	if !ok {
 		return fmt.Sprintf("the book has no price for model %q, version %q, SKU %q, region %q", q.Model, q.Version, q.SKU, q.Region)
 	}
-	d.NewKey = entry.Key
+	if d.NewKey == "" {
+		d.NewKey = entry.Key
+	}
 	if p.MultiplierPPM > 0 {
 		entry = entry.WithMarkup(p.MultiplierPPM)
 	}
-	cost, err := entry.Charge(record.Usage(), record.Items, string(record.ServiceTier))
+	cost, err := entry.Charge(sold, record.Items, string(record.ServiceTier))
 	if err != nil {
 		return err.Error()
 	}
 	d.NewList, d.NewCharged = cost.List, cost.Charged
 	return ""
 }
+
+// hourlyKey ends a price key of what provisioned capacity served itself.
+const hourlyKey = "/hourly"
 
 // query is the question that the record's price answered: the deployment's as
 // it is listed now, but for the model and the SKU, which are those that served.
@@ -189,7 +201,7 @@ func (r *rerating) query(record *usage.Record) pricing.Query {
 	if d, listed := r.deployments[strings.ToLower(string(record.Deployment))]; listed {
 		q.Region = d.Region
 		mine, _ := pricing.NormalizeModel(d.Model)
-		if served, dated := pricing.NormalizeModel(q.Model); served == mine {
+		if served, dated := pricing.NormalizeModel(q.Model); served == mine || served == "" {
 			if q.Model, q.Version = d.Model, d.Version; q.Version == "" {
 				q.Version = dated
 			}

@@ -3,6 +3,7 @@ package pricing
 import (
 	"math"
 	"math/bits"
+	"slices"
 
 	"github.com/costgate/costgate/handler/internal/money"
 )
@@ -80,8 +81,7 @@ func (e *Entry) derive(to int, from *band, in, out money.Pico) (b band) {
 
 // finish computes what follows from the prices of each band.
 func (e *Entry) finish() {
-	_, hasImageIn := e.meters["image_in"]
-	_, hasAudioIn := e.meters["audio_in"]
+	hasImageIn, hasAudioIn := e.names("image_in"), e.names("audio_in") || e.names("audio_in_cached")
 	for i := range e.bands {
 		b := &e.bands[i]
 		b.unsplit = b.price[classOut]
@@ -97,6 +97,11 @@ func (e *Entry) finish() {
 		}
 		b.outMax = max(b.unsplit, b.price[classOut], b.price[classAudioOut], b.price[classImageOut])
 	}
+}
+
+// names tells whether the file has a price of a class of token, in any band.
+func (e *Entry) names(class string) bool {
+	return slices.ContainsFunc(bandPrefixes[:], func(prefix string) bool { return e.meters[prefix+class] != 0 })
 }
 
 // batch is the entry at the prices of batch deployments: its batch meters, and

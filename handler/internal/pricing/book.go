@@ -29,6 +29,7 @@ type Book struct {
 	version, source string
 	multiplier      int64 // ppm, of all entries; 0: none
 	entries         []Entry
+	layers          int              // laid over the first; see Entry.layer
 	byModel         map[string][]int // indexes into entries
 	variants        map[string][]variant
 	tools           [itemCount][]int // indexes into entries, by what they sell
@@ -44,10 +45,13 @@ func (b *Book) Source() string { return b.source }
 func (b *Book) All() iter.Seq[Entry] { return slices.Values(b.entries) }
 
 // With is the book with the entries of overlay added. An entry of the same
-// model, version, SKU, region, mode family and from-date is replaced. A
+// model, version, SKU, region, mode family and from-date is replaced; of two
+// that are equally specific the overlay's counts, whatever their from-dates. A
 // multiplier of the whole overlay becomes that of the whole book.
 func (b *Book) With(overlay *Book) *Book {
-	merged := &Book{version: b.version + "+" + overlay.version, source: b.source, multiplier: b.multiplier}
+	merged := &Book{
+		version: b.version + "+" + overlay.version, source: b.source, multiplier: b.multiplier, layers: b.layers + 1 + overlay.layers,
+	}
 	if overlay.source != "" {
 		merged.source = strings.TrimSpace(b.source + " Overlay: " + overlay.source)
 	}
@@ -63,7 +67,10 @@ func (b *Book) With(overlay *Book) *Book {
 			merged.entries = append(merged.entries, b.entries[i])
 		}
 	}
-	merged.entries = append(merged.entries, overlay.entries...)
+	for _, e := range overlay.entries {
+		e.layer += b.layers + 1
+		merged.entries = append(merged.entries, e)
+	}
 	merged.index()
 	return merged
 }

@@ -19,7 +19,7 @@ var now = time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 
 func TestBuiltinBook(t *testing.T) {
 	book := pricing.Builtin()
-	if book.Version() != "2026-08-01.2" || !strings.Contains(book.Source(), "MIT") {
+	if book.Version() != "2026-08-01.3" || !strings.Contains(book.Source(), "MIT") {
 		t.Errorf("version %q, source %q", book.Version(), book.Source())
 	}
 	count := 0
@@ -79,8 +79,8 @@ var (
 		"gpt-4o/2024-11-20/DataZoneStandard/us": true, "gpt-4o/2024-11-20/DataZoneStandard/eu": true,
 		"gpt-5.4/*/DataZoneStandard/us": true, "gpt-5.4/*/DataZoneStandard/eu": true,
 		"gpt-5.4/2026-03-05/DataZoneStandard/us": true, "gpt-5.4/2026-03-05/DataZoneStandard/eu": true,
-		"audio_transcription:gpt-4o-transcribe/*/GlobalStandard/*":         true,
-		"audio_transcription:gpt-4o-transcribe-diarize/*/GlobalStandard/*": true,
+		"audio_transcription:gpt-4o-transcribe/*/*/*":         true,
+		"audio_transcription:gpt-4o-transcribe-diarize/*/*/*": true,
 	}
 )
 
@@ -130,6 +130,11 @@ func TestBuiltinBookAgainstItsSource(t *testing.T) {
 		if corrected[e.Key] || strings.HasPrefix(e.Model, "gpt-5.6") {
 			continue
 		}
+		for meter, price := range want.PicoUSD {
+			if exact, _ := e.Price(meter); e.Region != "" && roundedUp(exact, price) {
+				want.PicoUSD[meter] = exact
+			}
+		}
 		got := row{Mode: e.Mode, CtxIn: e.CtxIn, MaxOut: e.MaxOut, Long: e.LongThreshold, PicoUSD: map[string]money.Pico{}}
 		for meter := range want.PicoUSD {
 			got.PicoUSD[meter], _ = e.Price(meter)
@@ -145,6 +150,13 @@ func TestBuiltinBookAgainstItsSource(t *testing.T) {
 	}
 }
 
+// roundedUp tells whether a price is another one, rounded up to the next 0.01 or
+// 0.001 USD per million tokens: so the table has some prices of data zones.
+func roundedUp(exact, price money.Pico) bool {
+	up := func(unit money.Pico) money.Pico { return (exact + unit - 1) / unit * unit }
+	return price == up(10_000) || price == up(1000)
+}
+
 func TestCorrections(t *testing.T) {
 	f := func(model, sku, region, meter string, want money.Pico) {
 		t.Helper()
@@ -158,7 +170,7 @@ func TestCorrections(t *testing.T) {
 	f("gpt-4o-mini-2024-07-18", "", "", "out", 600_000)
 	f("gpt-4o-mini", "Standard", "eastus", "in", 165_000)
 	f("gpt-4o-2024-11-20", "", "", "in", 2_500_000)
-	f("gpt-4o-2024-11-20", "DataZoneStandard", "westeurope", "in_cached", 1_380_000)
+	f("gpt-4o-2024-11-20", "DataZoneStandard", "westeurope", "in_cached", 1_375_000)
 	f("gpt-4o-2024-11-20", "DataZoneStandard", "westeurope", "in_cache_write", 0)
 	f("gpt-5.6-sol", "", "", "in_cache_write", 6_250_000)
 	f("gpt-5.6-luna", "", "", "in", 200_000)
@@ -166,6 +178,14 @@ func TestCorrections(t *testing.T) {
 	f("gpt-5.6-luna", "DataZoneStandard", "eastus2", "in", 220_000)
 	f("gpt-5.6-luna", "DataZoneStandard", "West Europe", "out", 1_650_000)
 	f("gpt-5.4", "DataZoneStandard", "us", "long_in", 5_500_000)
+	// Zones cost 1.1 times the global price, not that rounded up.
+	f("gpt-5.1", "DataZoneStandard", "eastus", "in", 1_375_000)
+	f("gpt-5.1-codex", "DataZoneStandard", "eu", "in_cached", 137_500)
+	f("gpt-5.1-codex-mini", "DataZoneStandard", "eu", "in_cached", 27_500)
+	f("gpt-5.4", "DataZoneStandard", "us", "long_in_cached", 550_000)
+	f("gpt-5.5", "DataZoneStandard", "us", "prio_in_cached", 1_375_000)
+	f("o4-mini-2025-04-16", "DataZoneStandard", "us", "in_cached", 302_500)
+	f("gpt-4o-mini", "Standard", "eastus", "in_cached", 82_500)
 }
 
 func TestLookup(t *testing.T) {
@@ -209,14 +229,21 @@ func TestLookup(t *testing.T) {
 	f(pricing.Query{Model: "gpt-35-turbo-instruct:20230824-v2", Mode: pricing.ModeCompletion}, "gpt-3.5-turbo-instruct/*/GlobalStandard/*")
 	f(pricing.Query{Model: "gpt-4", Version: "0125-Preview"}, "gpt-4/0125-preview/GlobalStandard/*")
 	f(pricing.Query{Model: "gpt-4", Version: "turbo-2024-04-09"}, "gpt-4-turbo/2024-04-09/GlobalStandard/*")
+	f(pricing.Query{Model: "gpt-4", Version: "vision-preview"}, "gpt-4-turbo-vision-preview/*/GlobalStandard/*")
+	f(pricing.Query{Model: "gpt-4-vision-preview"}, "gpt-4-turbo-vision-preview/*/GlobalStandard/*")
+	// One price is known of these, and is that of all deployment types.
+	f(pricing.Query{Model: "whisper", Version: "001", SKU: "Standard", Region: "northcentralus", Mode: pricing.ModeTranscription}, "audio_transcription:whisper-1/*/*/*")
+	f(pricing.Query{Model: "tts-hd", SKU: "Standard", Mode: pricing.ModeSpeech}, "audio_speech:tts-1-hd/*/*/*")
+	f(pricing.Query{Model: "dall-e-3", Version: "3.0", SKU: "Standard", Mode: pricing.ModeImage}, "image_generation:standard/1024-x-1024/dall-e-3/*/*/*")
+	f(pricing.Query{Model: "text-embedding-3-small", Version: "1", SKU: "Standard", Mode: pricing.ModeEmbedding}, "embedding:text-embedding-3-small/*/*/*")
 	f(pricing.Query{Model: "gpt-5-pro", Mode: pricing.ModeChat}, "gpt-5-pro/*/GlobalStandard/*") // modes of text are one family
 	f(pricing.Query{Model: "gpt-4o", Mode: pricing.ModeEmbedding}, "")
-	f(pricing.Query{Model: "ada", Mode: pricing.ModeEmbedding}, "embedding:text-embedding-ada-002/*/GlobalStandard/*")
+	f(pricing.Query{Model: "ada", Mode: pricing.ModeEmbedding}, "embedding:text-embedding-ada-002/*/*/*")
 	f(pricing.Query{Model: "ada"}, "")
 	f(pricing.Query{Model: "text-embedding-ada-002-v2", Mode: pricing.ModeEmbedding},
-		"embedding:text-embedding-ada-002/*/GlobalStandard/*")
+		"embedding:text-embedding-ada-002/*/*/*")
 	f(pricing.Query{Model: "text-embedding-3-small", Version: "1", Mode: pricing.ModeEmbedding},
-		"embedding:text-embedding-3-small/*/GlobalStandard/*")
+		"embedding:text-embedding-3-small/*/*/*")
 	// Names that contain a known name are other models.
 	for _, name := range []string{
 		"", "gpt", "gpt-4o-min", "gpt-4o-miniature", "my-gpt-4o", "gpt-4o-2024", "gpt-5-huge", "gpt-5.6-sol-x", "dall-e-2",
@@ -235,9 +262,9 @@ func TestDearest(t *testing.T) {
 	}
 	f(pricing.ModeChat, "gpt-5.4-pro/*/GlobalStandard/*")
 	f(pricing.ModeResponses, "gpt-5.4-pro/*/GlobalStandard/*")
-	f(pricing.ModeEmbedding, "embedding:text-embedding-3-large/*/GlobalStandard/*")
-	f(pricing.ModeImage, "image_generation:gpt-image-1/*/GlobalStandard/*")
-	f(pricing.ModeTranscription, "audio_transcription:gpt-4o-transcribe-diarize/*/GlobalStandard/*") // the first by key
+	f(pricing.ModeEmbedding, "embedding:text-embedding-3-large/*/*/*")
+	f(pricing.ModeImage, "image_generation:gpt-image-1/*/*/*")
+	f(pricing.ModeTranscription, "audio_transcription:gpt-4o-transcribe-diarize/*/*/*") // the first by key
 	f(pricing.ModeVideo, "video_generation:sora-2-pro-high-res/*/GlobalStandard/*")
 	f(pricing.ModeTool, "")
 	f("unheard-of", "")
@@ -245,6 +272,19 @@ func TestDearest(t *testing.T) {
 	got, err := e.Charge(usage.Usage{}, []usage.Item{{Meter: usage.ItemCharacter, Quantity: 1000}}, "")
 	if err != nil || got.List.String() != "0.03" {
 		t.Errorf("the dearest 1000 characters: %v, %v", got.List, err)
+	}
+}
+
+// TestDearestCharges: what is charged is compared, not what is listed.
+func TestDearestCharges(t *testing.T) {
+	book := parse(t, `{"prices":[
+		{"model":"listed","pico_usd":{"in":1000,"out":9000,"web_search_call":5000}},
+		{"model":"charged","multiplier_ppm":5000000,"pico_usd":{"in":1000,"out":2000}},
+		{"model":"web_search","mode":"tool","multiplier_ppm":3000000,"pico_usd":{"web_search_call":2000}}]}`)
+	e, _ := book.Dearest(pricing.ModeChat, now)
+	cost, err := e.Charge(usage.Usage{Completion: usage.Of(1)}, []usage.Item{{Meter: usage.ItemWebSearch, Quantity: 1}}, "")
+	if err != nil || e.Model != "charged" || cost.Charged != 16 { // 2 x 5 and 2 x 3
+		t.Errorf("%s: %v, %v", e.Key, cost, err)
 	}
 }
 
@@ -307,10 +347,10 @@ func TestOverlay(t *testing.T) {
 	f(base, pricing.Query{At: time.Date(2025, 12, 31, 23, 59, 59, 0, time.UTC)}, 1)
 	f(base, pricing.Query{At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, 3)
 	f(both, pricing.Query{At: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)}, 5) // replaced
-	f(both, pricing.Query{At: now}, 3)                                         // a SKU is more specific than a later date
+	f(both, pricing.Query{At: now}, 5)                                         // the overlay goes before a later date of the book
 	f(both, pricing.Query{At: now, SKU: "Standard"}, 9)
 	f(both, pricing.Query{At: now, Version: "2", Region: "East US"}, 7)
-	f(both, pricing.Query{At: now, Version: "2"}, 3)
+	f(both, pricing.Query{At: now, Version: "2"}, 5)
 	if unnamed := parse(`{"prices":[]}`); len(unnamed.Version()) != 8 {
 		t.Errorf("a book without version is called %q", unnamed.Version())
 	}

@@ -1,9 +1,11 @@
 package pricing
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/costgate/costgate/handler/internal/money"
 	"github.com/costgate/costgate/handler/internal/usage"
@@ -53,43 +55,40 @@ func (e *Entry) Charge(u usage.Usage, items []usage.Item, tier string) (Cost, er
 	}
 	b := e.band(u.Prompt.N, tier == TierPriority)
 	var sum money.Total
-	left, known := whole(u.Prompt)
-	audioIn := take(&left, u.AudioIn.N)
-	audioCached := min(max(u.AudioInCached.N, 0), audioIn)
-	sum.Add(audioIn-audioCached, b.price[classAudioIn])
-	sum.Add(audioCached, b.price[classAudioCached])
-	sum.Add(take(&left, u.ImageIn.N), b.price[classImageIn])
-	sum.Add(take(&left, u.CacheWrite.N), b.price[classWrite])
-	sum.Add(take(&left, u.Cached.N-audioCached), b.price[classCached])
-	if known {
-		sum.Add(left, b.price[classIn])
-	}
-	left, known = whole(u.Completion)
-	sum.Add(take(&left, u.AudioOut.N), b.price[classAudioOut])
+	audioCached := min(max(u.AudioInCached.N, 0), max(u.AudioIn.N, 0))
+	addParts(&sum, u.Prompt, b.price[classIn],
+		part{u.AudioIn.N - audioCached, b.price[classAudioIn]}, part{audioCached, b.price[classAudioCached]},
+		part{u.ImageIn.N, b.price[classImageIn]}, part{u.CacheWrite.N, b.price[classWrite]}, part{u.Cached.N - audioCached, b.price[classCached]})
 	text := b.unsplit
 	if u.ImageOut.Known {
-		sum.Add(take(&left, u.ImageOut.N), b.price[classImageOut])
 		text = b.price[classOut]
 	}
-	if known {
-		sum.Add(left, text)
-	}
+	addParts(&sum, u.Completion, text, part{u.AudioOut.N, b.price[classAudioOut]}, part{u.ImageOut.N, b.price[classImageOut]})
 	return e.cost(&sum, items)
 }
 
-// whole is how many tokens the parts of a count may be at most.
-func whole(c usage.Count) (n int64, known bool) {
-	if !c.Known && c.N == 0 {
-		return math.MaxInt64, false
-	}
-	return max(c.N, 0), true
+// part is tokens of a prompt or of a completion that have a price of their own.
+type part struct {
+	n     int64
+	price money.Pico
 }
 
-// take takes up to n of what is left.
-func take(left *int64, n int64) int64 {
-	n = min(max(n, 0), *left)
-	*left -= n
-	return n
+// addParts adds the parts of a count, the dearest first and together no more
+// than the whole if that is known, and the rest of the whole at its price.
+func addParts(sum *money.Total, whole usage.Count, rest money.Pico, parts ...part) {
+	left, known := max(whole.N, 0), whole.Known || whole.N != 0
+	if !known {
+		left = math.MaxInt64
+	}
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(b.price, a.price) })
+	for _, p := range parts {
+		n := min(max(p.n, 0), left)
+		left -= n
+		sum.Add(n, p.price)
+	}
+	if known {
+		sum.Add(left, rest)
+	}
 }
 
 // cost adds the items to what the tokens cost, and rounds.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,6 +74,26 @@ func TestBoundCovers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestBoundOfBands: a class of token that has a price in one band only is bounded too.
+func TestBoundOfBands(t *testing.T) {
+	for _, meter := range []string{"prio_image_in", "long_image_in", "long_prio_image_in", "prio_audio_in", "long_audio_in", "prio_audio_in_cached"} {
+		book := parse(t, fmt.Sprintf(`{"prices":[{"model":"m","long_threshold":10,"pico_usd":
+			{"in":1000,"out":2000,"prio_in":2000,"long_in":2000,"long_prio_in":4000,%q:90000000}}]}`, meter))
+		e, _ := book.Lookup(pricing.Query{Model: "m"})
+		for _, tier := range []string{"default", "priority"} {
+			u := usage.Usage{Prompt: usage.Of(11), AudioIn: usage.Of(11)}
+			if strings.Contains(meter, "image") {
+				u = usage.Usage{Prompt: usage.Of(11), ImageIn: usage.Of(11)}
+			}
+			for _, u.AudioInCached = range []usage.Count{{}, u.AudioIn} {
+				if err := covers(&e, u, 11, 0, nil, [2]string{tier, tier}); err != nil {
+					t.Errorf("%s: %v", meter, err)
+				}
+			}
+		}
+	}
 }
 
 func covers(e *pricing.Entry, u usage.Usage, prompt, output int64, items []usage.Item, tiers [2]string) error {

@@ -18,8 +18,8 @@ type Deployment struct {
 //
 //	{"gpt4o":{"model":"gpt-4o","version":"2024-11-20","sku":"GlobalStandard","region":"eastus"}}
 //
-// Only model is required; sku is GlobalStandard if left out. The names in the
-// result are in lower case. An empty text is no deployments. Errors name the
+// Only model is required; sku is GlobalStandard if left out. A DataZone sku needs
+// a region that is in a data zone. The names in the result are in lower case. An empty text is no deployments. Errors name the
 // entry, the field and what to write instead.
 func ParseDeployments(text string) (map[string]Deployment, error) {
 	deployments := map[string]Deployment{}
@@ -71,6 +71,15 @@ func (r *reader) deployment(name string) Deployment {
 	}
 	if d.SKU == "" {
 		d.SKU = skuGlobalStandard
+	}
+	if inZone(d.SKU) && zoneOf(d.Region) == "" {
+		r.fail(join(name, "region"), "%q is in no data zone, and %s has a price by zone; name an Azure region of a zone, "+
+			`or the zone itself ("us" or "eu"), or another sku`, d.Region, d.SKU)
+	}
+	_, dated := NormalizeModel(d.Model)
+	version := strings.TrimPrefix(strings.ToLower(d.Version), "turbo-")
+	if dated != "" && version != "" && version != dated && !FineTuned(d.Model) { // a fine-tuned model counts its own versions
+		r.fail(join(name, "version"), "is %q, but model %q is of %s; drop the date from model, or correct one of them", d.Version, d.Model, dated)
 	}
 	return d
 }

@@ -14,7 +14,8 @@
 //   - Prices are integer pico-USD per unit, multipliers integer parts per
 //     million; a charge is rounded once, up.
 //   - Bound(p, o, items) is at least what Charge charges for any usage of at most
-//     p prompt and o completion tokens and at most these items.
+//     p prompt and o completion tokens and at most these items. One exception:
+//     audio tokens of a model that has no audio prices in any band.
 //
 // Not done here: what is paid by the hour (provisioned capacity, the hosting of
 // fine-tuned models) has no price, and nothing is fetched from the network.

@@ -31,6 +31,7 @@ type Entry struct {
 
 	meters  map[string]money.Pico // as the file gives them
 	derived bool                  // bands are not those of the meters
+	layer   int                   // 0 is the first book, and each one laid over it is one more
 	bands   [bandCount]band
 	items   [itemCount]itemPrice
 	// Multipliers in ppm: the agreement's (the whole book's), the entry's own and
@@ -39,7 +40,10 @@ type Entry struct {
 	multiplied             bool // some multiplier is not PPM
 }
 
-const keyBatch = "+batch"
+const (
+	keyBatch  = "+batch"
+	keyHourly = "/hourly" // ends what records have in place of a key if the deployment is paid by the hour
+)
 
 // identity is what makes two entries the same price at different times of editing.
 type identity struct {
@@ -168,9 +172,13 @@ type KeyParts struct {
 	Quality, Size               string // of images
 }
 
-// ParseKey reads an [Entry.Key] back from a record.
+// ParseKey reads an [Entry.Key] back from a record. ok is false for what is
+// none, as for "gpt-5/GlobalProvisionedManaged/hourly".
 func ParseKey(key string) (parts KeyParts, ok bool) {
 	parts.Mode = ModeChat
+	if strings.HasSuffix(key, keyHourly) {
+		return KeyParts{}, false
+	}
 	if i := strings.LastIndexByte(key, '+'); i >= 0 {
 		quality, size, _, isVariant := splitVariant(key[i+1:] + "/any")
 		switch {

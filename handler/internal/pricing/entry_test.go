@@ -143,6 +143,11 @@ func TestChargeOfParts(t *testing.T) {
 	f("plain", "", usage.Usage{Prompt: n(2), Cached: n(10)}, 2)                // parts above the total count up to it
 	f("plain", "", usage.Usage{Cached: n(10), AudioOut: n(1)}, 14)             // no total: the parts
 	f("sound", "", usage.Usage{Prompt: n(5), AudioIn: n(4), Cached: n(4)}, 65) // the dearest first: 4 x 16 + 1 x 0.5, up
+	// What is too much is taken from the cheapest, whatever it is.
+	f("gpt-6", "", usage.Usage{Prompt: n(8), CacheWrite: n(8), ImageIn: n(6)}, 10) // 8 x 1.25, none at 1
+	f("gpt-5.6-x", "", usage.Usage{Prompt: n(10), Cached: n(10), ImageIn: n(8)}, 9)
+	f("sound", "", usage.Usage{Prompt: n(4), AudioIn: n(4), AudioInCached: n(4), ImageIn: n(4), CacheWrite: n(4)}, 8)
+	f("painter", pricing.ModeImage, usage.Usage{Completion: n(5), AudioOut: n(5), ImageOut: n(5)}, 40)
 	f("plain", "", usage.Usage{Prompt: n(-2), Cached: n(-10), Completion: n(-1)}, 0)
 	f("gpt-5.6-x", "", usage.Usage{Prompt: n(10), Cached: n(5), CacheWrite: n(4)}, 7) // 1 + 0.5 + 5, rounded up once
 	f("gpt-6", "", usage.Usage{Prompt: n(4), CacheWrite: n(4)}, 5)

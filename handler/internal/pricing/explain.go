@@ -83,7 +83,7 @@ func (x *Explanation) chose(e *Entry, why string) {
 }
 
 // reasonOf says in which respects an entry is specific.
-func reasonOf(e *Entry, rank [4]int64) string {
+func reasonOf(e *Entry, rank rank) string {
 	why := "the most specific that fits: "
 	switch rank[0] {
 	case 2:

@@ -31,6 +31,18 @@ func splitVariant(name string) (quality, size, model string, ok bool) {
 	return quality, size, model, quality != "" || size != ""
 }
 
+// canonicalVariant spells the size in a variant's name as the book does:
+// "hd/1024x1792/dall-e-3" is "hd/1024-x-1792/dall-e-3". Other names stay.
+func canonicalVariant(name string) string {
+	parts := strings.Split(name, "/")
+	for i, part := range parts[:len(parts)-1] {
+		if size := normalizeSize(part); isSize(size) {
+			parts[i] = strings.ReplaceAll(size, "x", "-x-")
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
 // normalizeSize makes "1024-x-1792" into "1024x1792", as the API writes it.
 func normalizeSize(s string) string {
 	return strings.ReplaceAll(strings.ToLower(strings.TrimSpace(s)), "-x-", "x")
@@ -103,7 +115,7 @@ func (b *Book) variantOf(q *Query, w *wanted, x *Explanation) *Entry {
 func fits(has, wanted string) bool { return has == "" || wanted == "" || has == wanted }
 
 func dearerImage(a, b *Entry) *Entry {
-	if a == nil || b.items[itemImage].price > a.items[itemImage].price {
+	if a == nil || b.items[itemImage].charged() > a.items[itemImage].charged() {
 		return b
 	}
 	return a

@@ -19,9 +19,9 @@ type Query struct {
 }
 
 // Lookup finds the entry that prices a query: the one of this model that is the
-// most specific, by version, then by region, then by SKU, and among equals the
-// one with the latest from-date not after At. An empty field of an entry fits
-// everything.
+// most specific, by version, then by region, then by SKU; among equals that of
+// the book laid on top, and of one book the one with the latest from-date not
+// after At. An empty field of an entry fits everything.
 //
 // Versions are tried in this order: the query's, the date in the model's name,
 // the undated entry. A query without any version takes the undated entry or, if
@@ -159,11 +159,15 @@ func (b *Book) one(w *wanted, x *Explanation) *Entry {
 	return dearest
 }
 
+// rank is how specific an entry is for a query: by version, region and SKU; then
+// its book's layer and its from-date.
+type rank [5]int64
+
 // best is the most specific entry among some for a version, which may also be
 // named by the date in the model's name, or nil.
 func (b *Book) best(w *wanted, indexes []int, x *Explanation) *Entry {
 	var best *Entry
-	var bestRank [4]int64
+	var bestRank rank
 	for _, i := range indexes {
 		e := &b.entries[i]
 		byVersion, byRegion := versionRank(e.Version, w.version, w.dated), regionRank(e.Region, w.region, w.zone)
@@ -185,9 +189,9 @@ func (b *Book) best(w *wanted, indexes []int, x *Explanation) *Entry {
 			continue
 		}
 		x.passed(e, "fits, but is less specific or older")
-		rank := [4]int64{byVersion, byRegion, int64(len(e.SKU)), e.fromUnix()}
-		if best == nil || slices.Compare(rank[:], bestRank[:]) > 0 {
-			best, bestRank = e, rank
+		this := rank{byVersion, byRegion, int64(len(e.SKU)), int64(e.layer), e.fromUnix()}
+		if best == nil || slices.Compare(this[:], bestRank[:]) > 0 {
+			best, bestRank = e, this
 		}
 	}
 	if best != nil && x != nil {
@@ -239,8 +243,9 @@ func (b *Book) attachTools(e *Entry, w *wanted, x *Explanation) {
 // Dearest is the price for a model of a mode that the book does not know: the
 // dearest entry valid at a time among those of the mode's family, by output
 // price, then by input price; for embeddings by input price. What the family
-// sells by other units than tokens has the dearest price too. An entry that a
-// later one has replaced still counts.
+// sells by other units than tokens has the dearest price too. Prices are
+// compared with the entry's own multiplier. An entry that a later one has
+// replaced still counts.
 func (b *Book) Dearest(mode Mode, at time.Time) (Entry, bool) {
 	family := mode.family()
 	if family == ModeTool {
@@ -254,7 +259,7 @@ func (b *Book) Dearest(mode Mode, at time.Time) (Entry, bool) {
 			continue
 		}
 		for item := range items {
-			if e.items[item].price > items[item].price {
+			if e.items[item].charged() > items[item].charged() {
 				items[item] = e.items[item]
 			}
 		}
@@ -271,7 +276,7 @@ func (b *Book) Dearest(mode Mode, at time.Time) (Entry, bool) {
 	return e, true
 }
 
-// dearerThan compares the prices of two entries of one mode family. Ties go by key, so that the choice is stable.
+// dearerThan compares what two entries of one mode family charge. Ties go by key, so that the choice is stable.
 func (e *Entry) dearerThan(other *Entry) bool {
 	if a, b := e.SellsTokens(), other.SellsTokens(); a != b {
 		return a
@@ -280,13 +285,13 @@ func (e *Entry) dearerThan(other *Entry) bool {
 	for _, class := range [...][2]int{
 		{bandStandard, classOut}, {bandStandard, classImageOut}, {bandStandard, classIn}, {bandLong, classOut},
 	} {
-		a, b := mine[class[0]].price[class[1]], theirs[class[0]].price[class[1]]
-		if a != b {
+		a := itemPrice{mine[class[0]].price[class[1]], e.own}.charged()
+		if b := (itemPrice{theirs[class[0]].price[class[1]], other.own}).charged(); a != b {
 			return a > b
 		}
 	}
 	for item := range e.items {
-		if a, b := e.items[item].price, other.items[item].price; a != b {
+		if a, b := e.items[item].charged(), other.items[item].charged(); a != b {
 			return a > b
 		}
 	}

@@ -89,6 +89,9 @@ type itemPrice struct {
 	ppm   int64
 }
 
+// charged is the price with the multiplier, rounded up.
+func (p itemPrice) charged() money.Pico { return scale(p.price, money.Pico(p.ppm), money.PPM) }
+
 var meters = allMeters()
 
 func allMeters() (names []string) {

@@ -1,6 +1,10 @@
 package pricing
 
-import "strings"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // Mode is what a model does, and so which meters it has.
 type Mode string
@@ -30,6 +34,14 @@ var modes = []Mode{
 // when no mode is named.
 func Modes() []Mode {
 	return []Mode{ModeChat, ModeEmbedding, ModeImage, ModeTranscription, ModeSpeech, ModeRealtime, ModeVideo}
+}
+
+// ParseMode reads the name of a mode. The error names the known ones.
+func ParseMode(name string) (Mode, error) {
+	if !slices.Contains(modes, Mode(name)) {
+		return "", fmt.Errorf("unknown mode %q; the modes are %v", name, modes)
+	}
+	return Mode(name), nil
 }
 
 // family is the mode that stands for all modes sold by the same price.
@@ -116,7 +128,8 @@ func isMonthDay(s string) bool {
 }
 
 // canonical resolves names that mean another model: Azure reports ada for
-// text-embedding-ada-002, and lists gpt-4-turbo as gpt-4 of version turbo-2024-04-09.
+// text-embedding-ada-002, and lists gpt-4-turbo as gpt-4 of version
+// turbo-2024-04-09 and its vision preview as gpt-4 of version vision-preview.
 func canonical(model, version string, mode Mode) (string, string) {
 	switch {
 	case model == "ada" && mode == ModeEmbedding:
@@ -125,6 +138,9 @@ func canonical(model, version string, mode Mode) (string, string) {
 		model = "whisper-1"
 	case (model == "tts" || model == "tts-hd") && mode == ModeSpeech:
 		model = "tts-1" + strings.TrimPrefix(model, "tts")
+	}
+	if model == "gpt-4-vision-preview" || model == "gpt-4" && version == "vision-preview" {
+		return "gpt-4-turbo-vision-preview", version
 	}
 	if rest, ok := strings.CutPrefix(version, "turbo-"); ok && model == "gpt-4" {
 		return "gpt-4-turbo", rest

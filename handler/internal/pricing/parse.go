@@ -105,9 +105,9 @@ func (e *Entry) readField(r *reader, path, name string) {
 	case "region":
 		e.Region = normalizeRegion(r.text(path))
 	case "mode":
-		e.Mode = Mode(r.text(path))
-		if r.err == nil && !slices.Contains(modes, e.Mode) {
-			r.fail(path, "unknown mode %q; the modes are %v", e.Mode, modes)
+		var err error
+		if e.Mode, err = ParseMode(r.text(path)); err != nil {
+			r.fail(path, "%v", err)
 		}
 	case "from":
 		s := r.text(path)
@@ -158,6 +158,9 @@ func (e *Entry) check() string {
 		e.Version = version
 	}
 	e.Model, e.Version = canonical(e.Model, e.Version, e.Mode)
+	if e.Mode == ModeImage {
+		e.Model = canonicalVariant(e.Model)
+	}
 	if why := e.checkMeters(); why != "" {
 		return why
 	}

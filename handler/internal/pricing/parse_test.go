@@ -162,6 +162,23 @@ func TestParseDeployments(t *testing.T) {
 	f(`{"a":{"model":"m"},"A":{"model":"m"}}`, "A", "given twice")
 	f(`{"a":{"model":"m"},"a":{"model":"m"}}`, "a", "given twice")
 	f(`{"":{"model":"m"}}`, "empty name")
+	for _, sku := range []string{"DataZoneStandard", "DataZoneBatch", "DataZoneProvisionedManaged"} {
+		for _, region := range []string{"", "uksouth", "Sweden Centrall"} {
+			f(fmt.Sprintf(`{"a":{"model":"m","sku":%q,"region":%q}}`, sku, region), "a.region", "no data zone", sku, `"us" or "eu"`)
+		}
+	}
+	f(`{"a":{"model":"gpt-4o-2024-08-06","version":"2024-11-20"}}`, "a.version", "2024-08-06", "drop the date from model")
+	f(`{"a":{"model":"gpt-35-turbo-0613","version":"1106"}}`, "a.version")
+	for _, text := range []string{
+		`{"model":"m","sku":"DataZoneStandard","region":"eu"}`, `{"model":"m","sku":"DataZoneBatch","region":"East US"}`,
+		`{"model":"m","sku":"Standard","region":"Sweden Centrall"}`, `{"model":"gpt-4o-2024-08-06","version":"2024-08-06"}`,
+		`{"model":"gpt-4-turbo-2024-04-09","version":"turbo-2024-04-09"}`, `{"model":"gpt-4-0125-preview","version":"0125-Preview"}`,
+		`{"model":"gpt-4o-2024-08-06.ft-0123","version":"1"}`, `{"model":"gpt-4o","version":"2024-11-20"}`,
+	} {
+		if _, err := pricing.ParseDeployments(`{"a":` + text + `}`); err != nil {
+			t.Error(err)
+		}
+	}
 	f(`{"a":"gpt-4o"}`, "a", "must be an object")
 	f(`{"a":{"model":"m"}`, "ends too early")
 	f(`not json`, "not valid JSON")

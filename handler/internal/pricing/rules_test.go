@@ -20,7 +20,7 @@ func TestImages(t *testing.T) {
 			t.Errorf("%+v: %q costs %v, %v; want %q at %s", q, e.Key, got.List, err, key, price)
 		}
 	}
-	const rest = "/*/GlobalStandard/*"
+	const rest = "/*/*/*" // no SKU: one price is known, for all
 	dalle := func(variant string) string { return "image_generation:" + variant + "/dall-e-3" + rest }
 	f("dall-e-3", "hd", "1024x1792", dalle("hd/1024-x-1792"), "0.12")
 	f("dall-e-3", "HD", "1024x1024", dalle("hd/1024-x-1024"), "0.08")
@@ -111,6 +111,8 @@ func TestParseKey(t *testing.T) {
 		Model: "speech/azure-tts", SKU: "GlobalStandard", Mode: pricing.ModeSpeech}, true)
 	f("", pricing.KeyParts{}, false)
 	f("gpt-4o", pricing.KeyParts{}, false)
+	f("gpt-5/GlobalProvisionedManaged/hourly", pricing.KeyParts{}, false)
+	f("azure/gpt-5/GlobalProvisionedManaged/hourly", pricing.KeyParts{}, false)
 	f("/a/b/c", pricing.KeyParts{}, false)
 	for e := range pricing.Builtin().All() {
 		parts, ok := pricing.ParseKey(e.Key)

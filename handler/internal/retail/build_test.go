@@ -135,8 +135,8 @@ func TestBuildHistory(t *testing.T) {
 // An entry without a version would lose against the book's dated ones, so all versions are written.
 func TestBuildUndatedIsForAllVersions(t *testing.T) {
 	wantRows(t, input(t, testBook, "m 1 Inp glbl Tokens | 2", "m 1 Outp glbl Tokens | 8", "m 1 0630 Outp glbl Tokens | 7"),
-		"m-1/*/GlobalStandard/*@2026-10-01 in=2000000 out=8000000",
-		"m-1/2026-01-31/GlobalStandard/*@2026-10-01 in=2000000 out=8000000 prio_in=5000000 prio_out=20000000 long_in=4000000 long_out=12000000",
+		"m-1/*/GlobalStandard/*@2026-10-01 in=2000000 in_cached=200000 out=8000000",
+		"m-1/2026-01-31/GlobalStandard/*@2026-10-01 in=2000000 in_cached=200000 out=8000000 prio_in=5000000 prio_out=20000000 long_in=4000000 long_out=12000000",
 		"m-1/2026-06-30/GlobalStandard/*@2026-10-01 in=2000000 out=7000000")
 }
 
@@ -148,8 +148,8 @@ func TestBuildDatedOnly(t *testing.T) {
 	}
 	wantRows(t, input(t, testBook,
 		"m 1 0630 Inp glbl Tokens | 2", "m 1 0630 Outp glbl Tokens | 8", "m 1 0131 Inp glbl Tokens | 2", "m 1 0131 Outp glbl Tokens | 8"),
-		"m-1/*/GlobalStandard/*@2026-10-01 in=2000000 out=8000000",
-		"m-1/2026-01-31/GlobalStandard/*@2026-10-01 in=2000000 out=8000000 prio_in=5000000 prio_out=20000000 long_in=4000000 long_out=12000000",
+		"m-1/*/GlobalStandard/*@2026-10-01 in=2000000 in_cached=200000 out=8000000",
+		"m-1/2026-01-31/GlobalStandard/*@2026-10-01 in=2000000 in_cached=200000 out=8000000 prio_in=5000000 prio_out=20000000 long_in=4000000 long_out=12000000",
 		"m-1/2026-06-30/GlobalStandard/*@2026-10-01 in=2000000 out=8000000")
 }
 
@@ -171,23 +171,6 @@ func TestBuildBands(t *testing.T) {
 	// A band without its input price has no place in the book.
 	wantRows(t, input(t, book, "m 1 Inp Gl | 1", "m 1 Opt Gl | 4", "m 1 LongCo Opt Gl | 6", "m 1 PP Opt Gl | 6"),
 		"m-1/*/GlobalStandard/*@2026-10-01 in=1000000 out=4000000")
-}
-
-// What has no meters of its own keeps its ratio to what has.
-func TestBuildKeepsBands(t *testing.T) {
-	book := `{"version":"old","prices":[{"model":"m-1","sku":"GlobalStandard","long_threshold":200000,"pico_usd":{"in":1000000,"out":3000000,
-		"batch_in":400000,"prio_in":2500000,"prio_out":7500001,"long_in":2000000,"long_in_cached":1,"long_out":4500000}}]}`
-	in := input(t, book, "m 1 Inp Gl | 0.5", "m 1 Opt Gl | 2", "m 1 LongCo Inp Gl | 1.5")
-	r := wantRows(t, in, "m-1/*/GlobalStandard/*@2026-10-01 in=500000 out=2000000 prio_in=1250000 prio_out=5000001 long_in=1500000 long_out=3000000 batch_in=200000")
-	for e := range r.Book.All() {
-		if e.LongThreshold != 200_000 {
-			t.Error(e.LongThreshold)
-		}
-	}
-	want := []string{"m-1 GlobalStandard batch_in", "m-1 GlobalStandard long_out", "m-1 GlobalStandard prio_in", "m-1 GlobalStandard prio_out"}
-	if diff := cmp.Diff(want, r.Report.Kept.list()); diff != "" {
-		t.Errorf("kept (-want +got):\n%s", diff)
-	}
 }
 
 func TestBuildPlaces(t *testing.T) {

@@ -86,6 +86,13 @@ func TestFetchFollowsPages(t *testing.T) {
 	}
 }
 
+func TestParsePageWithMark(t *testing.T) {
+	p, err := parsePage([]byte("\ufeff" + `{"BillingCurrency":"USD","Items":[]}`))
+	if err != nil || p.Items == nil {
+		t.Error(err)
+	}
+}
+
 func TestFetchRetries(t *testing.T) {
 	f := func(retryAfter string, status, times int, want ...time.Duration) {
 		t.Helper()

@@ -14,8 +14,9 @@
 //   - Prices are read as decimal text and converted in integers. A price of
 //     zero is refused, as is one that is no whole number of pico-USD per unit
 //     (but for hours: the price of a second is rounded up).
-//   - What the API does not name and would make requests cheaper by its absence
-//     (long-context prices) is kept from the current book, and reported.
+//   - What the API does not name and would change other prices by its absence
+//     (long-context prices, those of the cache) is kept in its ratio to the usual
+//     price, as in the program's book, and reported.
 //
 // Sources: learn.microsoft.com/rest/api/cost-management/retail-prices for the
 // API; the meaning of meter names from published meter lists, as

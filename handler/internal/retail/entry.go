@@ -45,19 +45,38 @@ func (b *builder) today(e *entry) (pricing.Entry, bool) {
 	return b.Current.Lookup(pricing.Query{Model: e.Model, Version: e.Version, SKU: e.SKU, Region: e.Region, Mode: e.Mode, At: b.Now})
 }
 
-// complete adds what the API does not tell, and says what is missing then.
-func (b *builder) complete(e *entry) (missing string) {
-	current, known := b.today(e)
-	if known {
-		b.keep(e, &current)
+// model is the entry of the program's book that prices the same, or, of what
+// that does not know, of the current book. What is derived from it stays free of
+// the terms of a contract.
+func (b *builder) model(e *entry) (found pricing.Entry, ok bool) {
+	q := pricing.Query{Model: e.Model, Version: e.Version, SKU: e.SKU, Region: e.Region, Mode: e.Mode, At: b.Now}
+	if found, ok = pricing.Builtin().Lookup(q); !ok {
+		found, ok = b.Current.Lookup(q)
 	}
-	limits := current
-	for _, version := range []string{e.Version, ""} {
-		if limits.CtxIn == 0 {
-			limits, _ = b.Current.Lookup(pricing.Query{Model: e.Model, Version: version, Mode: e.Mode, At: b.Now})
+	return found, ok
+}
+
+// limits are the sizes of a model, which are the same however it is sold.
+func (b *builder) limits(e *entry) (ctxIn, maxOut, long int64) {
+	for _, book := range []*pricing.Book{pricing.Builtin(), b.Current} {
+		for _, q := range []pricing.Query{{Version: e.Version, SKU: e.SKU, Region: e.Region}, {Version: e.Version}, {}} {
+			q.Model, q.Mode, q.At = e.Model, e.Mode, b.Now
+			if found, ok := book.Lookup(q); ok {
+				ctxIn, maxOut, long = cmp.Or(ctxIn, found.CtxIn), cmp.Or(maxOut, found.MaxOut), cmp.Or(long, found.LongThreshold)
+			}
 		}
 	}
-	e.CtxIn, e.MaxOut = limits.CtxIn, limits.MaxOut
+	return ctxIn, maxOut, cmp.Or(long, longThreshold)
+}
+
+// complete adds what the API does not tell, and says what is missing then.
+func (b *builder) complete(e *entry) (missing string) {
+	model, known := b.model(e)
+	if known {
+		b.keep(e, &model)
+	}
+	ctxIn, maxOut, long := b.limits(e)
+	e.CtxIn, e.MaxOut = ctxIn, maxOut
 	for meter := range maps.Clone(e.Meters) {
 		if base := bandBase(meter); base != "" && e.Meters[base] == 0 || !b.known(meter) {
 			delete(e.Meters, meter)
@@ -65,12 +84,12 @@ func (b *builder) complete(e *entry) (missing string) {
 		}
 	}
 	if e.Meters["long_in"] != 0 {
-		e.Long = cmp.Or(limits.LongThreshold, longThreshold)
+		e.Long = long
 	}
-	if known {
-		for _, meter := range b.meters(&current) {
+	if current, ok := b.today(e); ok {
+		for _, meter := range slices.Concat(b.meters(&model), b.meters(&current)) {
 			// Without these the price book would take a cheaper price instead.
-			if e.Meters[meter] == 0 && !strings.HasSuffix(meter, "_cached") && bandOf(meter) == "" && meter != "in_cache_write" {
+			if e.Meters[meter] == 0 && cacheBase(meter) == "" && bandOf(meter) == "" {
 				return "no " + meter + ", which the current book has"
 			}
 		}
@@ -81,18 +100,23 @@ func (b *builder) complete(e *entry) (missing string) {
 	return ""
 }
 
-// keep keeps the current prices of bands that the API has no meters for, in
-// their ratio to the usual price: without them long prompts, the priority tier
-// and batches would cost something else.
-func (b *builder) keep(e *entry, current *pricing.Entry) {
-	for _, meter := range b.meters(current) {
+// keep keeps the prices that the API has no meters for in their ratio to the
+// usual price: those of the cache, without which it would cost what fresh input
+// does, and those of bands, without which long prompts, the priority tier and
+// batches would cost something else.
+func (b *builder) keep(e *entry, model *pricing.Entry) {
+	for _, meter := range b.meters(model) {
 		prefix := bandOf(meter)
-		if prefix == "" || e.Meters[meter] != 0 || strings.HasSuffix(e.SKU, "Batch") && prefix != "long_" {
+		usual := strings.TrimPrefix(meter, prefix)
+		if prefix == "" {
+			usual = cacheBase(meter)
+		}
+		if usual == "" || e.Meters[meter] != 0 || strings.HasSuffix(e.SKU, "Batch") && prefix != "long_" && prefix != "" {
 			continue // batches have no priority tier
 		}
-		old, _ := current.Price(meter)
-		was, _ := current.Price(strings.TrimPrefix(meter, prefix))
-		is := e.Meters[strings.TrimPrefix(meter, prefix)]
+		old, _ := model.Price(meter)
+		was, _ := model.Price(usual)
+		is := e.Meters[usual]
 		if was == 0 || is == 0 {
 			continue
 		}
@@ -109,6 +133,17 @@ func (b *builder) keep(e *entry, current *pricing.Entry) {
 			b.report.Kept[e.Model+" "+e.SKU+" "+meter] = true
 		}
 	}
+}
+
+// cacheBase is the meter whose price a meter of the cache falls back to, empty for other meters.
+func cacheBase(meter string) string {
+	switch meter {
+	case "in_cached", "in_cache_write":
+		return "in"
+	case "audio_in_cached":
+		return "audio_in"
+	}
+	return ""
 }
 
 // bandOf is the prefix of a meter that tells its band.

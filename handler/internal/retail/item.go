@@ -1,6 +1,7 @@
 package retail
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type page struct {
 // parsePage reads an answer of the API.
 func parsePage(body []byte) (page, error) {
 	var p page
+	body = bytes.TrimPrefix(body, []byte("\ufeff")) // no part of JSON, but some servers and proxies put it before
 	if err := json.Unmarshal(body, &p); err != nil {
 		return page{}, fmt.Errorf("not an answer of the price API: %w", err)
 	}
@@ -68,7 +70,8 @@ func (i *Item) region() string {
 	return region
 }
 
-// day is the UTC day of a date like 2026-09-01T00:00:00Z; ok is false if the text is none.
+// day is the UTC day of a date like 2026-09-01T00:00:00Z, where Azure's prices
+// begin. One that begins later on a day counts from that day's midnight. ok is false if the text is none.
 func day(text string) (_ time.Time, ok bool) {
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", time.DateOnly} {
 		if t, err := time.Parse(layout, text); err == nil {

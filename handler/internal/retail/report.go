@@ -34,7 +34,7 @@ type Report struct {
 	Added      []string          `json:"added"`      // entries of what the current book has no price for
 	Changed    []Change          `json:"changed"`
 	Gone       []string          `json:"gone"` // meters of the current book that the API does not have
-	Kept       set               `json:"kept"` // meters whose price comes from the current book
+	Kept       set               `json:"kept"` // meters whose price is derived from the program's book, or from the current one
 	Notes      set               `json:"notes"`
 }
 
@@ -114,6 +114,7 @@ func (b *builder) compare(entries []entry) {
 	for i := range entries {
 		e := &entries[i]
 		renewed[family{e.Model, e.SKU, e.Region}] = true
+		renewed[family{e.Model, "", ""}] = true // an entry of any SKU needs no successor of its own
 		last := i+1 == len(entries) || entries[i+1].From.After(b.Now) || !sameButFrom(e, &entries[i+1])
 		if e.From.After(b.Now) || !last {
 			continue
@@ -185,7 +186,7 @@ func (r *Report) WriteText(w io.Writer) {
 	}
 	list("changed prices", changes)
 	list("incomplete, not written", missing)
-	list("kept from the current book", r.Kept.list())
+	list("kept in their ratio to the usual price", r.Kept.list())
 	list("not in the price list any more", r.Gone)
 	list("notes", r.Notes.list())
 	fmt.Fprintf(w, "new: %d entries; left out: %d meters\n", len(r.Added), len(r.Excluded))
