@@ -99,6 +99,10 @@ lint: ## Static checks with the pinned linters
 fmt: ## Format the Go code
 	gofmt -w handler e2e
 
+.PHONY: bench-tokens
+bench-tokens: ## Counting tokens against pkoukk/tiktoken-go
+	$(GO) test ./handler/internal/tokens -run xxx -bench 'Count|Pkoukk|Unbroken|Load|BenchmarkPrompt' -benchtime 300ms -count 3
+
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for FUZZTIME each (default 20s)
 	@for pkg in $$($(GO) list ./handler/...); do \
