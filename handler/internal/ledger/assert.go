@@ -75,6 +75,10 @@ func checkRow(was, is *Entity, forced int64, soft bool) error {
 		if n["Closed"] == 0 && (n["Settled"] < 0 || n["Slack"] < 0 || n["Granted"] < n["Settled"]+n["Held"]+n["Slack"]) {
 			return fmt.Errorf("BUG: %s: granted %d < settled %d + held %d + slack %d", is.Row, n["Granted"], n["Settled"], n["Held"], n["Slack"])
 		}
+	case "T":
+		if n["Charge"] < was.Ints["Charge"] || n["Records"] < was.Ints["Records"] {
+			return fmt.Errorf("BUG: %s: a total shrinks", is.Row)
+		}
 	case "":
 		if r := was.Ints["Rev"]; n["Rev"] != r+1 {
 			return fmt.Errorf("BUG: %s: revision %d follows %d", is.Row, n["Rev"], r)
@@ -105,6 +109,8 @@ func (m *moved) add(e *Entity, sign int64) {
 		m.settled += sign * n["Settled"]
 	case kind == "W":
 		m.listed += sign * n["Rest"]
+	case kind == "T":
+		m.recorded += sign * n["Charge"]
 	case kind == "" && usage.Kind(e.Texts["Kind"]).Spends():
 		m.recorded += sign * n["Charge"]
 	}

@@ -603,6 +603,8 @@ func (b *periodBooks) add(e Entity) error {
 	switch kind {
 	case "A":
 		b.exists, b.account, b.row = true, accountOf(e), e
+	case "T":
+		b.total = totalOf(e)
 	case "L":
 		l, err := leaseHead(e)
 		if err != nil {

@@ -328,8 +328,8 @@ func (l *Ledger) amend(ctx context.Context, record *usage.Record, row Entity, au
 	return l.correct(ctx, row.Partition, string(record.Period), c, row, ops)
 }
 
-// splitBooksRow reads the name of an account, a lease or a write-off: its kind
-// ("A", "L", "W"), period and lease id.
+// splitBooksRow reads the name of an account, a lease, a total or a write-off: its
+// kind ("A", "L", "T", "W"), period and lease id.
 func splitBooksRow(row string) (kind, period, id string) {
 	rest, ok := strings.CutPrefix(row, prefixAccount)
 	if !ok {
@@ -337,8 +337,8 @@ func splitBooksRow(row string) (kind, period, id string) {
 	}
 	parts := strings.SplitN(rest, ".", 3)
 	switch {
-	case len(parts) == 2 && parts[1] == "A":
-		return "A", parts[0], ""
+	case len(parts) == 2 && (parts[1] == "A" || parts[1] == "T"):
+		return parts[1], parts[0], ""
 	case len(parts) == 3:
 		return parts[1], parts[0], parts[2]
 	}

@@ -319,6 +319,7 @@ type periodBooks struct {
 	row       Entity // of the account
 	leases    []storedLease
 	writeOffs []storedWriteOff
+	total     total     // of records that are not kept any more
 	date      time.Time // the store's clock
 }
 

@@ -116,8 +116,11 @@ type Options struct {
 	Runtime  Runtime                                           // default Realtime(Now)
 	NewID    func(now time.Time) string                        // default UUIDv7
 	OnRecord func(product, outbox string, record usage.Record) // a record was stored: hand it to the lake; must not block
-	Log      *slog.Logger
-	Limits   Limits // zero: those of the constants
+	// Retention is how long records are kept behind the end of their period, at
+	// least RetentionMin; 0: for ever. See Retain.
+	Retention time.Duration
+	Log       *slog.Logger
+	Limits    Limits // zero: those of the constants
 	// Mutant breaks one rule of the protocol, by its name. It is for the
 	// simulator, which must notice.
 	Mutant Mutant

@@ -35,6 +35,7 @@ const (
 	rowConfig      = "C"
 	prefixAccount  = "S."
 	suffixAccount  = ".A"
+	suffixTotal    = ".T"
 	prefixUsage    = "U."
 	prefixOnce     = "X."
 	prefixOutbox   = "O."

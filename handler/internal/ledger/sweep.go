@@ -348,7 +348,7 @@ func (s *productSweep) run(ctx context.Context) error {
 		}
 		switch {
 		case !again:
-			return nil
+			return s.retain(ctx, periods)
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case s.missed > 0:
@@ -356,6 +356,22 @@ func (s *productSweep) run(ctx context.Context) error {
 		}
 	}
 	return errors.New("the books move too fast")
+}
+
+// retain forgets the records of periods that ended long ago.
+func (s *productSweep) retain(ctx context.Context, periods []*readPeriod) error {
+	keep := s.ledger.options.Retention
+	if keep <= 0 || len(periods) == 0 {
+		return nil
+	}
+	deleted, _, err := s.ledger.retain(ctx, s.id, periods, periods[0].date.Add(-max(keep, RetentionMin)))
+	if deleted > 0 {
+		s.ledger.log.Info("records of periods that ended long ago were deleted; their sums are kept", "product_id", s.id, "records", deleted)
+	}
+	if err != nil {
+		s.ledger.log.Warn("records of periods that ended long ago stay for now", "product_id", s.id, "error", err)
+	}
+	return nil
 }
 
 // period makes at most one reclaim, because that moves the account. It tells

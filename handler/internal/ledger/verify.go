@@ -217,6 +217,9 @@ func (b *periodBooks) against(s recorded) (found []string) {
 			s.records++
 		}
 	}
+	s.spent += b.total.spent
+	s.records += b.total.records
+	s.tokens += b.total.tokens
 	view := b.view()
 	if view.Spent != s.spent {
 		found = append(found, fmt.Sprintf("spent: the books say %d, the records sum to %d", view.Spent, s.spent))

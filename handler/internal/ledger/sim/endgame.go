@@ -208,6 +208,50 @@ func (r *run) last() {
 	r.until(r.now + 20*time.Second)
 }
 
+// forget lets every process delete the records of every period at the same time,
+// though messages are lost: their totals prove what was spent all the same.
+func (r *run) forget() {
+	spent := map[string]int64{}
+	for _, of := range r.products {
+		for _, name := range sorted(of.oracle.periods) {
+			spent[of.id+name] = of.oracle.periods[name].recorded
+		}
+		for _, p := range r.processes {
+			r.spawn(p, func() {
+				for range 40 {
+					if _, more, err := p.ledger.Retain(context.Background(), of.id, r.server.clock().AddDate(1, 0, 0)); err == nil && !more {
+						return
+					}
+					p.Sleep(100 * time.Millisecond)
+				}
+			})
+		}
+	}
+	r.until(r.now + 60*time.Second)
+	for _, of := range r.products {
+		part := r.server.part(of.id)
+		for _, name := range part.names {
+			if isUsage(name) && part.rows[name].Texts["Period"] != "total" {
+				r.violate("RETAIN", "%s is still there", name)
+			}
+			if isTotal(name) {
+				r.count("total kept")
+			}
+		}
+		for _, name := range sorted(of.oracle.periods) {
+			if s := of.oracle.periods[name]; s.recorded != spent[of.id+name] {
+				r.violate("RETAIN", "%s: the records were %d, the total says %d", name, spent[of.id+name], s.recorded)
+			}
+		}
+		r.spawn(r.processes[0], func() {
+			if differences, err := r.processes[0].ledger.Verify(context.Background(), of.id); err != nil || len(differences) > 0 {
+				r.violate("RETAIN", "%v %v", differences, err)
+			}
+		})
+	}
+	r.until(r.now + 20*time.Second)
+}
+
 // responses are those that Azure keeps, by what was acknowledged.
 func (o *oracle) responses() (ids []string) {
 	for _, q := range o.requests {

@@ -427,6 +427,9 @@ func (o *oracle) change(e ledger.Entity, sign int64, touched *names) {
 			s.forced += sign * o.forcedBy(e)
 			touched.add(period)
 		}
+	case isTotal(e.Row):
+		o.period(period).recorded += sign * e.Ints["Charge"]
+		touched.add(period)
 	case isAccount(e.Row):
 		s := o.period(period)
 		s.committed += sign * e.Ints["Committed"]

@@ -33,6 +33,7 @@ func (r *run) verdict() {
 	for _, p := range r.products { // Verify and Unsent have changed nothing
 		p.oracle.clean()
 	}
+	r.forget()
 }
 
 // clean: no lease, no list and no outbox is left, and nothing is committed that

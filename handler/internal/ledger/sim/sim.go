@@ -290,6 +290,7 @@ func (r *run) violate(what, format string, args ...any) {
 
 func isUsage(row string) bool   { return strings.HasPrefix(row, "U.") }
 func isAccount(row string) bool { return strings.HasPrefix(row, "S.") && strings.HasSuffix(row, ".A") }
+func isTotal(row string) bool   { return strings.HasPrefix(row, "S.") && strings.HasSuffix(row, ".T") }
 func isLease(row string) bool   { return strings.HasPrefix(row, "S.") && strings.Contains(row, ".L.") }
 
 // idOf is the record, or the lease, that a row is of.

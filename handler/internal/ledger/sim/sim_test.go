@@ -60,7 +60,7 @@ var sometimes = []string{
 	"swept", "in a write-off", "write-off", "write-off reduced", "corrected record", "overlapped", "not durable",
 	"stop during a wait", "forced above the budget", "overrun", "pressed",
 	"refused stopped", "refused exhausted", "refused held", "unavailable", "busy", "unsent spill", "batch full",
-	"soft unlisted", "unlisted and lost", "drained", "amended", "amended too late", "revised", "revised before", "revised record", "not revised", "edit repeated", "other body", "other body of an edit",
+	"soft unlisted", "unlisted and lost", "drained", "amended", "amended too late", "revised", "revised before", "revised record", "not revised", "total kept", "edit repeated", "other body", "other body of an edit",
 	"end game with idle leases", "end game with a long stream", "end game with a silent lake", "end game won",
 }
 
