@@ -117,7 +117,7 @@ type Options struct {
 	NewID    func(now time.Time) string                        // default UUIDv7
 	OnRecord func(product, outbox string, record usage.Record) // a record was stored: hand it to the lake; must not block
 	// Retention is how long records are kept behind the end of their period, at
-	// least RetentionMin; 0: for ever. See Retain.
+	// least RetentionLeast; 0: for ever. See Retain.
 	Retention time.Duration
 	Log       *slog.Logger
 	Limits    Limits // zero: those of the constants

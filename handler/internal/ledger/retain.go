@@ -11,9 +11,9 @@ import (
 
 // Limits of retention.
 const (
-	// RetentionMin is the shortest time for which records are kept behind the end
+	// RetentionLeast is the shortest time for which records are kept behind the end
 	// of their period. Nothing that is late comes later than that.
-	RetentionMin = 24 * time.Hour
+	RetentionLeast = 24 * time.Hour
 	// retainTxnsMax is how many transactions of up to 99 records one sweep of a
 	// product spends on it.
 	retainTxnsMax = 20

@@ -103,7 +103,7 @@ func TestRetain(t *testing.T) {
 	})
 }
 
-// TestSweepRetains: a sweep does it by itself, RetentionMin behind the period at
+// TestSweepRetains: a sweep does it by itself, RetentionLeast behind the period at
 // the earliest.
 func TestSweepRetains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestSweepRetains(t *testing.T) {
 			}
 			wantClean(t, r.l, p)
 		}
-		f(end.Add(ledger.RetentionMin-time.Minute), 2)
-		f(end.Add(ledger.RetentionMin+time.Minute), 0)
+		f(end.Add(ledger.RetentionLeast-time.Minute), 2)
+		f(end.Add(ledger.RetentionLeast+time.Minute), 0)
 	})
 }

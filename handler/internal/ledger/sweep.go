@@ -364,7 +364,7 @@ func (s *productSweep) retain(ctx context.Context, periods []*readPeriod) error 
 	if keep <= 0 || len(periods) == 0 {
 		return nil
 	}
-	deleted, _, err := s.ledger.retain(ctx, s.id, periods, periods[0].date.Add(-max(keep, RetentionMin)))
+	deleted, _, err := s.ledger.retain(ctx, s.id, periods, periods[0].date.Add(-max(keep, RetentionLeast)))
 	if deleted > 0 {
 		s.ledger.log.Info("records of periods that ended long ago were deleted; their sums are kept", "product_id", s.id, "records", deleted)
 	}
