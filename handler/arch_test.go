@@ -40,6 +40,7 @@ var imports = []struct {
 	{"boltstore", []string{"ledger"}},
 	{"tablestore", []string{"ledger"}},
 	{"lake", []string{"usage"}},
+	{"audit", []string{"ledger", "usage"}},
 	{"upstream", nil},
 	{"proxy", []string{"ledger", "pricing", "usage", "tokens", "media", "quota", "sse", "jsonscan", "money", "funchost", "telemetry"}},
 	{"admin", []string{"ledger", "pricing", "usage", "tokens", "quota", "sse", "jsonscan", "money", "telemetry"}},
