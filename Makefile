@@ -44,7 +44,7 @@ test-sim: ## The ledger in 2,000 simulated schedules
 
 .PHONY: test-crash
 test-crash: build deps ## Real processes killed and cut off from their table, for a short while
-	$(GO) run ./e2e/crash -gateway ./gateway -scenario kill,endgame,linear -minutes 0.7 -faults
+	$(GO) run ./e2e/crash -gateway ./gateway -scenario kill,endgame,linear,hub -minutes 0.7 -faults -requests 1500
 
 SEEDS ?= 20000
 FROM ?= 1
@@ -64,7 +64,7 @@ crash: build deps ## Kill and freeze real processes for MINUTES=; FAULTS=1: cut 
 	$(GO) run ./e2e/crash -gateway ./gateway -minutes $(MINUTES) -scenario $(SCENARIO) -faults=$(if $(FAULTS),true,false)
 
 .PHONY: deps
-deps: e2e/node_modules/.installed ## Install Azurite and the OpenAI SDK for tests
+deps: e2e/node_modules/.installed ## Install Azurite, the OpenAI SDK and DuckDB for tests
 
 e2e/node_modules/.installed: e2e/package-lock.json
 	cd e2e && $(NPM) ci --no-audit --no-fund --ignore-scripts --loglevel=error
@@ -107,7 +107,7 @@ bench-tokens: ## Counting tokens against pkoukk/tiktoken-go
 fuzz: ## Fuzz every parser for FUZZTIME each (default 20s)
 	@for pkg in $$($(GO) list ./handler/...); do \
 		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-20s} $$pkg || exit 1; \
+			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-20s} -fuzzminimizetime 10x $$pkg || exit 1; \
 		done; \
 	done
 

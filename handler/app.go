@@ -82,15 +82,18 @@ func (a *App) Open(ctx context.Context) error {
 	instance := time.Now().UTC().Format("20060102T150405") + "-" + strings.ToLower(rand.Text()[:10])
 	_, embedded := a.store.(*boltstore.Store)
 	a.ledger = ledger.New(a.store, ledger.Options{
-		Instance: instance, Embedded: embedded, Log: a.log,
+		Instance: instance, Embedded: embedded, Log: a.log, Retention: a.config.Retention,
 		OnRecord: func(product, row string, record usage.Record) { a.offer(product, row, record) },
 	})
 	scan := scanShared
 	if embedded {
 		scan = scanAlone
 	}
-	a.relay = lake.NewRelay(outbox{a.ledger}, lake.NewFolder(filepath.Join(a.config.DataDir, "lake"), instance, time.Now),
-		lake.Options{Alone: embedded, Interval: scan, Log: a.log})
+	sink, err := a.openLake(instance, embedded)
+	if err != nil {
+		return err
+	}
+	a.relay = lake.NewRelay(outbox{a.ledger}, sink, lake.Options{Alone: embedded, Interval: scan, Log: a.log})
 	if err := a.firstSweep(ctx); err != nil {
 		return err
 	}
@@ -153,9 +156,35 @@ func (a *App) openStore(ctx context.Context) error {
 	return a.untilDone(ctx, "table", store.EnsureTable)
 }
 
+// openLake is the event hub, or a folder.
+func (a *App) openLake(instance string, embedded bool) (lake.Sink, error) {
+	h := a.config.Hub
+	if h.Connection == "" && h.Namespace == "" {
+		folder := lake.NewFolder(lake.FolderOptions{
+			Dir: filepath.Join(a.config.DataDir, "lake"), Instance: instance, Alone: embedded, Now: time.Now,
+		})
+		a.closers = append(a.closers, folder.Close)
+		return folder, nil
+	}
+	options := lake.EventHubsOptions{ConnectionString: h.Connection, Namespace: h.Namespace, Hub: h.Name}
+	if h.Namespace != "" {
+		credential, err := identity(h.Credential, h.ClientID)
+		if err != nil {
+			return nil, &settingError{"UsageEventHub__credential", err.Error()}
+		}
+		options.Credential = credential
+	}
+	hub, err := lake.NewEventHubs(options)
+	if err != nil {
+		return nil, &settingError{"UsageEventHub", err.Error()}
+	}
+	a.closers = append(a.closers, hub.Close)
+	return hub, nil
+}
+
 // identity is the managed identity, or the default chain of credentials.
 func identity(kind, clientID string) (azcore.TokenCredential, error) {
-	if strings.EqualFold(kind, "managedidentity") {
+	if strings.EqualFold(kind, managedIdentity) {
 		options := &azidentity.ManagedIdentityCredentialOptions{}
 		if clientID != "" {
 			options.ID = azidentity.ClientID(clientID)

@@ -41,6 +41,7 @@ var imports = []struct {
 	{"tablestore", []string{"ledger"}},
 	{"lake", []string{"usage"}},
 	{"audit", []string{"ledger", "usage"}},
+	{"export", []string{"usage", "money", "pricing"}},
 	{"upstream", nil},
 	{"proxy", []string{"ledger", "pricing", "usage", "tokens", "media", "quota", "sse", "jsonscan", "money", "funchost", "telemetry"}},
 	{"admin", []string{"ledger", "pricing", "usage", "tokens", "quota", "sse", "jsonscan", "money", "telemetry"}},
@@ -51,15 +52,20 @@ var imports = []struct {
 	{"testkit/faultproxy", nil},
 	{"testkit/hostsim", nil},
 	{"testkit/hostsim/cmd/hostsim", []string{"testkit/hostsim"}},
+	{"testkit/ehpeer", nil},
+	{"testkit/ehpeer/cmd/ehpeer", []string{"testkit/ehpeer"}},
 }
 
 // outside lists which packages may import a library.
 var outside = map[string][]string{
-	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables": {"tablestore"},
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity":    {"handler"},
-	"github.com/pkoukk/tiktoken-go":                       {"tokens"},
-	"github.com/pkoukk/tiktoken-go-loader":                {"tokens"},
-	"go.etcd.io/bbolt":                                    {"boltstore"},
+	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables":            {"tablestore"},
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity":               {"handler"},
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2": {"lake"},
+	"github.com/hamba/avro/v2":                                       {"export"},
+	"github.com/parquet-go/parquet-go":                               {"export"},
+	"github.com/pkoukk/tiktoken-go":                                  {"tokens"},
+	"github.com/pkoukk/tiktoken-go-loader":                           {"tokens"},
+	"go.etcd.io/bbolt":                                               {"boltstore"},
 }
 
 // TestArchitecture holds the imports of every package against the tables above.

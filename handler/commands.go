@@ -36,6 +36,7 @@ commands:
   correct     set a swept record to what its request really cost
   price       print the price of a model, and the rule that chose it
   rerate      recompute the records of a day by the present price book, and show the differences
+  lake export write the records of a lake as Parquet, CSV or FOCUS rows
   prices refresh
               make a price file from the Azure Retail Prices API
   settings    print the table of settings
@@ -45,6 +46,7 @@ flags of serve, demo and simulator:
   -listen host:port   where to listen (default 127.0.0.1:7071; port 0: any)
 flags of verify:
   -product id         only this one
+  -lake dir           compare a lake with the records too: JSON lines or Capture files, in any depth
   -json               print JSON
 flags of correct:
   -product id         the record's product
@@ -67,6 +69,19 @@ flags of rerate:
   -product id         only this one
   -prices file        in place of PRICES_FILE
   -json               print JSON
+flags of lake export:
+  -from dir           the lake: JSON lines, files of Event Hubs Capture, or both; required
+  -format name        parquet, csv or focus; required
+  -to path            a file or a folder (default -: standard output, CSV only); focus in *.parquet is Parquet
+  -day date, -month month, -since time, -until time
+                      only records admitted then, UTC; -until is exclusive
+  -product id         only this one
+  -partition day      a folder of its own for each day, for example day=2026-11-24
+  -strict             write nothing if a line cannot be read
+  -prices file        of focus, in place of PRICES_FILE
+  -billing-account id, -billing-account-name name
+                      of focus (default costgate, Costgate)
+  -json               print the report as JSON
 flags of prices refresh:
   -out file           where to write the price file (default -: standard output)
   -report file        write the whole report here, as JSON
@@ -100,6 +115,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return priceCommand(args, getenv, stdout, stderr)
 	case "rerate":
 		return rerateCommand(ctx, args, getenv, stdout, stderr)
+	case "lake":
+		return lakeCommand(ctx, args, getenv, stdout, stderr)
 	case "prices":
 		return pricesCommand(ctx, args, getenv, stdout, stderr)
 	case "settings":

@@ -7,10 +7,12 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/costgate/costgate/handler/internal/funchost"
+	"github.com/costgate/costgate/handler/internal/lake"
 	"github.com/costgate/costgate/handler/internal/pricing"
 )
 
@@ -29,6 +31,11 @@ var settings = []setting{
 	{"QuotaStorage__credential", "`managedidentity`, or empty for the default chain of credentials", "", false},
 	{"QuotaStorage__clientId", "client id of a user-assigned identity", "", false},
 	{"QuotaTableName", "prefix of the tables", "`Costgate`", false},
+	{"UsageEventHub", "Event Hubs connection string, the emulator's form included: records go there", "records go to the folder `lake` in DATA_DIR", true},
+	{"UsageEventHub__fullyQualifiedNamespace", "Event Hubs by identity: `<namespace>.servicebus.windows.net`", "", false},
+	{"UsageEventHub__credential", "`managedidentity`, or empty for the default chain of credentials", "", false},
+	{"UsageEventHub__clientId", "client id of a user-assigned identity", "", false},
+	{"UsageEventHubName", "the event hub", "the connection string's `EntityPath`", false},
 	{"DATA_DIR", "folder of the embedded store and of the local lake", "`./.data`", false},
 	{"DEPLOYMENTS", "JSON, or a file of it: what each deployment is, `{\"gpt4o\":{\"model\":\"gpt-4o\",\"version\":\"2024-11-20\",\"sku\":\"GlobalStandard\",\"region\":\"eastus\"}}`", "a deployment's name is its model", false},
 	{"PRICES_FILE", "JSON, or files of it, separated by commas: prices to add to the embedded book or to replace in it; a later file wins", "", false},
@@ -36,15 +43,17 @@ var settings = []setting{
 	{"STREAM_MAX", "how long an answer may take", "`25m`", false},
 	{"STREAM_KEEPALIVE", "silence after which a stream gets an SSE comment; `0`: never", "`60s`", false},
 	{"ADMIN_KEY", "key of the api routes, standalone only (hosted, the Functions host checks its own)", "required standalone", true},
+	{"RETENTION_DAYS", "days for which records stay in the tables behind the end of their period; then, if the lake has them, their sum stays; `0`: for ever", "`400`", false},
 	{"LOG_LEVEL", "`debug`, `info`, `warn` or `error`", "`info`", false},
 }
 
 // later are settings of the documented contract that this version cannot
 // serve. To ignore one would be to lose what it asks for.
-var later = []string{"UsageEventHub", "UsageEventHub__fullyQualifiedNamespace", "SERVICES", "NOTIFY_WEBHOOK_URL"}
+var later = []string{"SERVICES", "NOTIFY_WEBHOOK_URL"}
 
 const (
 	simulatorEndpoint = "simulator"
+	managedIdentity   = "managedidentity"
 	keyBytesMin       = 16
 	keyBytesMax       = 256
 )
@@ -60,14 +69,25 @@ type Config struct {
 	Credential  string
 	ClientID    string
 	TableName   string
+	Hub         HubConfig
 	DataDir     string
 	Deployments map[string]pricing.Deployment
 	Prices      *pricing.Book // additions to the embedded book; nil: none
 	Unmetered   []string
 	StreamMax   time.Duration
 	KeepAlive   time.Duration
+	Retention   time.Duration // of records in the tables; 0: for ever
 	AdminKey    string
 	LogLevel    slog.Level
+}
+
+// HubConfig says where records go. The zero value is the local folder.
+type HubConfig struct {
+	Connection string
+	Namespace  string
+	Credential string
+	ClientID   string
+	Name       string // of the hub; empty: the connection string has it
 }
 
 // settingError names the setting at fault, what is wrong, and what to do.
@@ -97,7 +117,7 @@ func ParseConfig(listen string, getenv func(string) string) (*Config, error) {
 	}
 	for _, name := range later {
 		if getenv(name) != "" {
-			problem(name, "is not supported by this version; leave it out (records go to the folder DATA_DIR/lake)")
+			problem(name, "is not supported by this version; leave it out")
 		}
 	}
 	c.APIKey, c.Storage, c.StorageURI = getenv("AZURE_OPENAI_API_KEY"), getenv("QuotaStorage"), getenv("QuotaStorage__tableServiceUri")
@@ -105,6 +125,7 @@ func ParseConfig(listen string, getenv func(string) string) (*Config, error) {
 	c.TableName, c.DataDir, c.AdminKey = or("QuotaTableName", "Costgate"), or("DATA_DIR", "./.data"), getenv("ADMIN_KEY")
 	c.readEndpoint(getenv("AZURE_OPENAI_ENDPOINT"), problem)
 	c.readStorage(problem)
+	c.Hub = readHub(getenv, problem)
 	c.readPrices(getenv, problem)
 	for _, path := range strings.Split(getenv("UNMETERED_PATHS"), ",") {
 		if path = strings.TrimSpace(path); path != "" {
@@ -113,6 +134,7 @@ func ParseConfig(listen string, getenv func(string) string) (*Config, error) {
 	}
 	c.StreamMax = duration("STREAM_MAX", or("STREAM_MAX", "25m"), time.Second, problem)
 	c.KeepAlive = duration("STREAM_KEEPALIVE", or("STREAM_KEEPALIVE", "60s"), 0, problem)
+	c.Retention = days("RETENTION_DAYS", or("RETENTION_DAYS", "400"), problem)
 	if err := c.LogLevel.UnmarshalText([]byte(or("LOG_LEVEL", "info"))); err != nil {
 		problem("LOG_LEVEL", "%q is not a level; use debug, info, warn or error", getenv("LOG_LEVEL"))
 	}
@@ -150,12 +172,56 @@ func (c *Config) readStorage(problem func(name, format string, args ...any)) {
 	case c.Storage == "" && c.StorageURI == "" && c.Hosted:
 		problem("QuotaStorage", "is not set; hosted no disk outlives the process: set it, or QuotaStorage__tableServiceUri")
 	}
-	if c.Credential != "" && !strings.EqualFold(c.Credential, "managedidentity") {
-		problem("QuotaStorage__credential", "%q is not known; use managedidentity, or leave it out", c.Credential)
-	}
+	checkCredential("QuotaStorage__credential", c.Credential, problem)
 	if n := len(c.TableName); n < 3 || n > 40 || strings.IndexFunc(c.TableName, notAlphanumeric) >= 0 || c.TableName[0] <= '9' {
 		problem("QuotaTableName", "%q is no table name; use 3 to 40 letters and digits, a letter first", c.TableName)
 	}
+}
+
+func checkCredential(name, kind string, problem func(name, format string, args ...any)) {
+	if kind != "" && !strings.EqualFold(kind, managedIdentity) {
+		problem(name, "%q is not known; use managedidentity, or leave it out", kind)
+	}
+}
+
+func readHub(getenv func(string) string, problem func(name, format string, args ...any)) HubConfig {
+	const connection, namespace, kind, name = "UsageEventHub", "UsageEventHub__fullyQualifiedNamespace", "UsageEventHub__credential", "UsageEventHubName"
+	h := HubConfig{
+		Connection: getenv(connection), Namespace: getenv(namespace), Credential: getenv(kind),
+		ClientID: getenv("UsageEventHub__clientId"), Name: getenv(name),
+	}
+	checkCredential(kind, h.Credential, problem)
+	if h.Name != "" {
+		if err := lake.CheckHub(h.Name); err != nil {
+			problem(name, "%v", err)
+		}
+	}
+	inString := ""
+	if h.Connection != "" {
+		var err error
+		if inString, err = lake.CheckConnection(h.Connection); err != nil {
+			problem(connection, "is no connection string of Event Hubs: %v; copy one from the namespace's or the hub's shared access policies", err)
+			return h
+		}
+	}
+	if h.Namespace != "" {
+		if err := lake.CheckNamespace(h.Namespace); err != nil {
+			problem(namespace, "%v", err)
+		}
+	}
+	switch {
+	case h.Connection != "" && h.Namespace != "":
+		problem(connection, "and %s are both set; keep one", namespace)
+	case h.Connection != "" && inString == "" && h.Name == "":
+		problem(name, "is not set, and %s has no EntityPath; set it to the name of the event hub", connection)
+	case inString != "" && h.Name != "" && h.Name != inString:
+		problem(name, "is %q, and the EntityPath of %s is %q; leave one of them out", h.Name, connection, inString)
+	case h.Namespace != "" && h.Name == "":
+		problem(name, "is not set; set it to the name of the event hub in %s", namespace)
+	case h.Connection == "" && h.Namespace == "" && (h.Name != "" || h.Credential != "" || h.ClientID != ""):
+		problem(connection, "is not set, nor is %s, and other settings of the event hub are; set one, or leave them out", namespace)
+	}
+	return h
 }
 
 func notAlphanumeric(r rune) bool {
@@ -256,6 +322,17 @@ func inlineOrFile(value string) (string, error) {
 	default:
 		return text, nil
 	}
+}
+
+const retentionDaysMax = 36_500
+
+// days reads a whole number of days.
+func days(name, text string, problem func(name, format string, args ...any)) time.Duration {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n > retentionDaysMax {
+		problem(name, "%q is not a number of days from 1 to %d, or 0 for ever", text, retentionDaysMax)
+	}
+	return time.Duration(n) * 24 * time.Hour
 }
 
 func duration(name, text string, least time.Duration, problem func(name, format string, args ...any)) time.Duration {

@@ -11,6 +11,8 @@ import (
 	"os/user"
 	"path/filepath"
 
+	"github.com/costgate/costgate/handler/internal/audit"
+	"github.com/costgate/costgate/handler/internal/export"
 	"github.com/costgate/costgate/handler/internal/ledger"
 	"github.com/costgate/costgate/handler/internal/money"
 	"github.com/costgate/costgate/handler/internal/quota"
@@ -52,10 +54,11 @@ func openBooks(ctx context.Context, command string, getenv func(string) string, 
 
 // verifyCommand compares the books of all products, or of one, with their rows.
 func verifyCommand(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	var only string
+	var only, folder string
 	var asJSON bool
 	err := parseFlags("gateway verify", args, stderr, func(set *flag.FlagSet) {
 		set.StringVar(&only, "product", "", "")
+		set.StringVar(&folder, "lake", "", "")
 		set.BoolVar(&asJSON, "json", false, "")
 	})
 	if err != nil {
@@ -72,7 +75,7 @@ func verifyCommand(ctx context.Context, args []string, getenv func(string) strin
 		return exitUnknown
 	}
 	differences := []ledger.Difference{}
-	checked := 0
+	var checked []string
 	for _, p := range products {
 		if only != "" && p.ID != only {
 			continue
@@ -82,25 +85,68 @@ func verifyCommand(ctx context.Context, args []string, getenv func(string) strin
 			fmt.Fprintf(stderr, "gateway verify: %s: %v\n", p.ID, err)
 			return exitUnknown
 		}
-		checked++
+		checked = append(checked, p.ID)
 		differences = append(differences, found...)
 	}
-	if only != "" && checked == 0 {
+	if only != "" && len(checked) == 0 {
 		fmt.Fprintf(stderr, "gateway verify: no product %q\n", only)
 		return exitUnknown
 	}
+	var arrived *audit.Report
+	if folder != "" {
+		if arrived, err = compareLake(ctx, books, checked, only == "", folder); err != nil {
+			fmt.Fprintf(stderr, "gateway verify: lake: %v\n", err)
+			return exitUnknown
+		}
+	}
 	if asJSON {
-		_ = json.NewEncoder(stdout).Encode(map[string]any{"products": checked, "differences": differences})
+		report := map[string]any{"products": len(checked), "differences": differences}
+		if arrived != nil {
+			report["lake"] = arrived
+		}
+		_ = json.NewEncoder(stdout).Encode(report)
 	} else {
 		for _, d := range differences {
 			fmt.Fprintf(stdout, "%s %s %s\n", d.Product, d.Period, d.What)
 		}
-		fmt.Fprintf(stdout, "%d products checked, %d differences\n", checked, len(differences))
+		fmt.Fprintf(stdout, "%d products checked, %d differences\n", len(checked), len(differences))
+		printLake(stdout, arrived)
 	}
-	if len(differences) > 0 {
+	if len(differences) > 0 || arrived != nil && len(arrived.Findings) > 0 {
 		return exitFailed
 	}
 	return exitOK
+}
+
+// compareLake holds a lake, a folder of JSON lines or of Capture files, against
+// the books.
+func compareLake(ctx context.Context, books *ledger.Ledger, products []string, all bool, folder string) (*audit.Report, error) {
+	var bad []export.LineError
+	report, err := audit.Compare(ctx, books, products, all, func(visit func([]byte) error) (err error) {
+		bad, err = export.Read(ctx, folder, visit)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range bad {
+		report.Findings = append(report.Findings, audit.Finding{What: line.Error()})
+	}
+	return report, nil
+}
+
+func printLake(stdout io.Writer, r *audit.Report) {
+	if r == nil {
+		return
+	}
+	for _, f := range r.Findings {
+		fmt.Fprintf(stdout, "lake: %s %s %s %s\n", f.Product, f.Period, f.ID, f.What)
+	}
+	if r.More > 0 {
+		fmt.Fprintf(stdout, "lake: %d more\n", r.More)
+	}
+	fmt.Fprintf(stdout, "lake: %d records of %d in the ledger, %d lines, %d of them doubles, %d records on their way, %d differences; they cost %s USD\n",
+		r.Distinct, r.Records, r.Lines, r.Doubled, r.Waiting, int64(len(r.Findings))+r.More, money.Nano(r.CostNanoUSD))
 }
 
 // correctCommand sets a swept record to what its request really cost.

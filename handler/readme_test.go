@@ -73,7 +73,6 @@ func TestConfig(t *testing.T) {
 	f(with("PRICES_FILE", `{"version":"x","prices":[{"model":"m","pico_usd":{"in":0}}]}`), "PRICES_FILE")
 	f(with("QuotaTableName", "1x"), "QuotaTableName")
 	f(with("QuotaStorage", "x", "QuotaStorage__tableServiceUri", "y"), "QuotaStorage")
-	f(with("UsageEventHub", "x"), "UsageEventHub")
 	hosted := map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "8080"}
 	f(hosted, "AZURE_OPENAI_ENDPOINT", "QuotaStorage")
 	f(map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "8080", "AZURE_OPENAI_ENDPOINT": "simulator", "QuotaStorage": "x"}, "AZURE_OPENAI_ENDPOINT")

@@ -26,6 +26,9 @@ type trial struct {
 	faults          bool
 	verbose         bool
 	broken          []string
+	requests        int      // of the scenarios hub
+	env             []string // settings of the scenario
+	embedded        bool     // each gateway has a store of its own
 }
 
 func main() {
@@ -35,7 +38,8 @@ func main() {
 	minutes := flag.Float64("minutes", 10, "length of the scenario kill")
 	flag.BoolVar(&t.faults, "faults", false, "scenario kill: Azurite behind a proxy that drops, delays and repeats")
 	flag.BoolVar(&t.verbose, "v", false, "show the gateways' standard error")
-	scenarios := flag.String("scenario", "kill", "kill, endgame, stop, linear; several with commas")
+	flag.IntVar(&t.requests, "requests", hubRequests, "scenarios hub: requests")
+	scenarios := flag.String("scenario", "kill", "kill, endgame, stop, linear, hub, hub-embedded, outage; several with commas")
 	flag.Parse()
 	t.length = time.Duration(*minutes * float64(time.Minute))
 	if whole, err := filepath.Abs(t.azurite); err == nil { // it is started in another folder
@@ -43,7 +47,8 @@ func main() {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
-	known := map[string]func(context.Context) error{"kill": t.kill, "endgame": t.endgame, "stop": t.stop, "linear": t.linear}
+	known := map[string]func(context.Context) error{"kill": t.kill, "endgame": t.endgame, "stop": t.stop, "linear": t.linear,
+		"hub": t.hub, "hub-embedded": t.hubEmbedded, "outage": t.outage}
 	for name := range strings.SplitSeq(*scenarios, ",") {
 		run := known[name]
 		if run == nil {
@@ -99,9 +104,13 @@ func (t *trial) open(n int, prices fleet.Prices, shape func(int64) (int64, int64
 	if t.faults {
 		url = w.proxy.URL
 	}
+	storage := fleet.Connection(url)
+	if t.embedded {
+		storage = ""
+	}
 	w.fleet = fleet.New(fleet.Options{
-		Binary: t.binary, Storage: fleet.Connection(url), Scratch: scratch, Verbose: t.verbose,
-		Env: []string{"AZURE_OPENAI_ENDPOINT=" + w.upstream.URL, "AZURE_OPENAI_API_KEY=upstream", "PRICES_FILE=" + prices.File()},
+		Binary: t.binary, Storage: storage, Scratch: scratch, Verbose: t.verbose,
+		Env: append([]string{"AZURE_OPENAI_ENDPOINT=" + w.upstream.URL, "AZURE_OPENAI_API_KEY=upstream", "PRICES_FILE=" + prices.File()}, t.env...),
 	})
 	w.load = newLoad(w.fleet)
 	w.close = func() {

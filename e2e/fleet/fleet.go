@@ -338,9 +338,14 @@ func (g *Gateway) History(ctx context.Context, productID string) ([]Record, erro
 }
 
 // Verify runs the gateway's own audit.
-func (f *Fleet) Verify(ctx context.Context) (string, error) {
-	c := exec.CommandContext(ctx, f.options.Binary, "verify", "-json") //nolint:gosec // what the user says
-	c.Env = append(os.Environ(), "ADMIN_KEY="+AdminKey, "DATA_DIR="+f.options.Scratch, "QuotaStorage="+f.options.Storage)
+func (f *Fleet) Verify(ctx context.Context, more ...string) (string, error) {
+	data := f.options.Scratch
+	if f.options.Storage == "" { // the embedded store has one user at a time
+		data = f.In(0).Data
+		f.Stop()
+	}
+	c := exec.CommandContext(ctx, f.options.Binary, append([]string{"verify", "-json"}, more...)...) //nolint:gosec // what the user says
+	c.Env = append(os.Environ(), "ADMIN_KEY="+AdminKey, "DATA_DIR="+data, "QuotaStorage="+f.options.Storage)
 	c.Env = append(c.Env, f.options.Env...)
 	out, err := c.CombinedOutput()
 	return string(out), err
@@ -374,3 +379,14 @@ func (f *Fleet) Lake() (map[string]int, error) {
 
 // Listen opens a port of loopback.
 func Listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
+
+// RSS is the resident memory of a gateway in bytes, where Linux tells it.
+func (g *Gateway) RSS() int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", g.command.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	var size, resident int64
+	_, _ = fmt.Sscan(string(text), &size, &resident)
+	return resident * int64(os.Getpagesize())
+}

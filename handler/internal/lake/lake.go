@@ -11,7 +11,7 @@
 //     outbox keeps what does not fit.
 //
 // It does not read, change or check records, and it owns no storage of its own
-// but the files of [Folder].
+// but the files of [Folder]. Only this package knows the SDK of Event Hubs.
 package lake
 
 import (
@@ -28,7 +28,8 @@ const RecordBytesMax = 200_000
 type Sink interface {
 	// Send returns nil only when all records are durable. After an error any
 	// number of them may be. An error that is a *RecordError blames one record:
-	// trying it again is of no use, the others can be sent without it.
+	// trying it again is of no use, the others can be sent without it. One that
+	// is a *PartialError tells which are durable; it may wrap a *RecordError.
 	Send(ctx context.Context, records [][]byte) error
 }
 
@@ -60,6 +61,15 @@ type RecordError struct {
 func (e *RecordError) Error() string {
 	return fmt.Sprintf("record %d (id %q) cannot be stored: %s", e.Index, e.ID, e.Reason)
 }
+
+// PartialError is a Send of which some records are known to be durable.
+type PartialError struct {
+	Stored []bool // by the index of the records
+	Err    error
+}
+
+func (e *PartialError) Error() string { return e.Err.Error() }
+func (e *PartialError) Unwrap() error { return e.Err }
 
 // checkRecords finds the first record that no sink takes.
 func checkRecords(records [][]byte) error {

@@ -74,8 +74,9 @@ type Relay struct {
 
 	mu     sync.Mutex
 	queue  []Entry
-	held   map[name]struct{} // queued, in flight, or stored and not acknowledged
-	behind bool              // an entry was turned away: only a scan finds it
+	held   map[name]*hold // queued, in flight, or stored and not acknowledged
+	behind bool           // an entry was turned away: only a scan finds it
+	stats  Stats          // what has been done; what waits is counted when asked for
 
 	// Of Run's goroutine.
 	stored  []Entry           // in the sink, acknowledgement failed
@@ -89,7 +90,7 @@ func NewRelay(outbox Outbox, sink Sink, o Options) *Relay {
 	o.setDefaults()
 	return &Relay{
 		outbox: outbox, sink: sink, options: o, wake: make(chan struct{}, 1),
-		held: map[name]struct{}{}, seen: map[name]struct{}{}, refused: map[name]struct{}{},
+		held: map[name]*hold{}, seen: map[name]struct{}{}, refused: map[name]struct{}{},
 	}
 }
 
@@ -107,7 +108,7 @@ func (r *Relay) Offer(e Entry) bool {
 		r.behind = true
 		return false
 	}
-	r.held[e.name()] = struct{}{}
+	r.held[e.name()] = &hold{since: time.Now()}
 	r.queue = append(r.queue, e)
 	select {
 	case r.wake <- struct{}{}:
@@ -211,7 +212,7 @@ func (r *Relay) scan(work context.Context) (more bool) {
 		case len(r.held) >= QueueMax:
 			r.behind = true
 		case r.options.Alone || full || wasBehind || ripe:
-			r.held[e.name()] = struct{}{}
+			r.held[e.name()] = &hold{since: time.Now()}
 			found = append(found, e)
 		default:
 			seen[e.name()] = struct{}{}
@@ -272,10 +273,20 @@ func (r *Relay) take() []Entry {
 		}
 		n++
 	}
-	return slices.Clone(r.queue[:n])
+	batch := slices.Clone(r.queue[:n])
+	r.stats.Sends++
+	for _, e := range batch {
+		h := r.held[e.name()]
+		if h.tried {
+			r.stats.Resent++
+		}
+		h.tried = true
+	}
+	return batch
 }
 
-// send stores and acknowledges the first entries of the queue.
+// send stores and acknowledges the first entries of the queue. What it returns is
+// to be waited out; a record that was refused is not.
 func (r *Relay) send(work context.Context, batch []Entry) error {
 	records := make([][]byte, len(batch))
 	for i, e := range batch {
@@ -284,32 +295,59 @@ func (r *Relay) send(work context.Context, batch []Entry) error {
 	call, cancel := context.WithTimeout(work, r.options.CallTimeout)
 	err := r.sink.Send(call, records)
 	cancel()
-	bad := (*RecordError)(nil)
-	if errors.As(err, &bad) && bad.Index >= 0 && bad.Index < len(batch) {
-		r.refuse(bad)
+	if err == nil {
+		r.mu.Lock()
+		r.queue = dropFirst(r.queue, len(batch))
+		r.stats.Sent += int64(len(batch))
+		r.mu.Unlock()
+		r.acknowledge(work, batch)
+		return nil
+	}
+	partial, bad := (*PartialError)(nil), (*RecordError)(nil)
+	if !errors.As(err, &partial) || len(partial.Stored) != len(batch) {
+		partial = &PartialError{Stored: make([]bool, len(batch))}
+	}
+	if !errors.As(err, &bad) || bad.Index < 0 || bad.Index >= len(batch) {
+		bad = nil
+	}
+	if stored := r.remove(batch, partial.Stored, bad); len(stored) > 0 {
+		r.acknowledge(work, stored)
+	}
+	if bad != nil {
 		return nil // the rest goes with the next batch
 	}
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	r.queue = dropFirst(r.queue, len(batch))
-	r.mu.Unlock()
-	r.acknowledge(work, batch)
-	return nil
+	return err
 }
 
-// refuse takes an entry of the queue out of the way of the others. It stays in
-// the outbox, and is tried again by the next process.
-func (r *Relay) refuse(bad *RecordError) {
+// remove takes out of the queue, which begins with batch, what is stored and what
+// was refused. The rest keeps its place and order.
+func (r *Relay) remove(batch []Entry, isStored []bool, bad *RecordError) (stored []Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e := r.queue[bad.Index]
-	r.queue = append(r.queue[:bad.Index], r.queue[bad.Index+1:]...)
+	left := make([]Entry, 0, len(r.queue))
+	for i, e := range batch {
+		switch {
+		case isStored[i]:
+			stored = append(stored, e)
+		case bad != nil && bad.Index == i:
+			r.refuse(e, bad)
+		default:
+			left = append(left, e)
+		}
+	}
+	r.queue = append(left, r.queue[len(batch):]...)
+	r.stats.Sent += int64(len(stored))
+	return stored
+}
+
+// refuse lets go of an entry. It stays in the outbox, and is tried again by the
+// next process. mu is held.
+func (r *Relay) refuse(e Entry, bad *RecordError) {
 	delete(r.held, e.name())
 	if len(r.refused) < RefusedMax {
 		r.refused[e.name()] = struct{}{}
 	}
+	r.stats.Refused++
 	r.options.Log.Error("a record stays in the outbox", "product_id", e.Product, "row", e.Row, "error", bad)
 }
 
