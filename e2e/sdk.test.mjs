@@ -13,7 +13,8 @@ const question = [{ role: "user", content: `${promptMark}: what is the weather i
 test("the SDKs through the hosted gateway", async (t) => {
   const azurite = await world.azurite();
   const sim = await world.simulator();
-  const env = world.settings(sim, azurite);
+  const hub = await world.hub();
+  const env = world.settings(sim, azurite, { UsageEventHub: hub.connection });
   const gateway = await world.hosted(env);
   const p = await world.product(gateway, "5.00");
   const other = await world.product(gateway, "5.00");
@@ -129,10 +130,18 @@ test("the SDKs through the hosted gateway", async (t) => {
     assert.ok(records.every((r) => r.usage_source === "provider"));
     const checked = await world.verify({ ...env, ADMIN_KEY: world.adminKey });
     assert.equal(checked.code, 0, checked.out);
+    // The hub has every record, at least once, under its id.
+    const events = await world.poll(() => hub.events(), (have) => records.every((r) => have.some((e) => e.message_id === r.id)), 30_000);
+    for (const e of events) {
+      const record = JSON.parse(e.body);
+      assert.equal(record.id, e.message_id);
+      assert.equal(e.properties["cloudEvents:subject"], record.product_id);
+      assert.equal(e.content_type, "application/json");
+    }
+    const byID = new Map(events.map((e) => [e.message_id, JSON.parse(e.body)]));
+    assert.equal(world.sum(records.map((r) => byID.get(r.id).cost_nano_usd)), BigInt(billed.cost_nano));
   });
   await t.test("no secret, prompt or completion is written anywhere", async () => {
-    await world.poll(() => readdirSync(join(env.DATA_DIR, "lake")).map((f) => readFileSync(join(env.DATA_DIR, "lake", f), "utf8")).join("").split("\n").length,
-      (lines) => lines > 15, 20_000);
     await azurite.kill("SIGINT"); // it writes its file then
     const texts = { stdout: gateway.stdout, stderr: gateway.stderr };
     const walk = (dir) => readdirSync(dir).forEach((name) => {
@@ -141,6 +150,8 @@ test("the SDKs through the hosted gateway", async (t) => {
     });
     walk(azurite.location);
     walk(env.DATA_DIR);
+    texts[hub.out] = readFileSync(hub.out, "latin1");
+    assert.ok(hub.events().length > 15);
     assert.ok(Object.keys(texts).some((f) => f.startsWith(azurite.location) && texts[f].includes("cost_nano_usd")), "the tables were not dumped");
     const secrets = [p.key, other.key, answers.poor.key, world.upstreamKey, world.adminKey, promptMark, ...answers.filter((a) => a.length > 30)];
     for (const [file, text] of Object.entries(texts)) {
@@ -155,4 +166,5 @@ test("the SDKs through the hosted gateway", async (t) => {
   });
   await gateway.kill("SIGINT");
   await sim.kill();
+  await hub.kill();
 });

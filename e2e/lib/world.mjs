@@ -4,7 +4,7 @@
 import { createServer } from "node:net";
 import { spawn, execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, existsSync } from "node:fs";
+import { mkdtempSync, existsSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, dirname } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -57,6 +57,17 @@ export async function azurite() {
 }
 
 export const simulator = () => start(join(root, "gateway"), ["simulator", "-listen", "127.0.0.1:0", "-key", upstreamKey]);
+
+// hub is a peer of Event Hubs: what it stores is in the file out, a JSON line for each event.
+export async function hub() {
+  const dir = scratch(), binary = join(dir, "ehpeer"), out = join(dir, "events.jsonl");
+  execFileSync("go", ["build", "-o", binary, "./handler/internal/testkit/ehpeer/cmd/ehpeer"], { cwd: root, stdio: "inherit" });
+  const started = await start(binary, ["-listen", "127.0.0.1:0", "-hub", "usage", "-out", out, "-control", "127.0.0.1:0"]);
+  started.connection = started.stdout.split("\n")[0];
+  started.out = out;
+  started.events = () => (existsSync(out) ? readFileSync(out, "utf8") : "").split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  return started;
+}
 
 export function settings(sim, storage, more = {}) {
   return { AZURE_OPENAI_ENDPOINT: sim.url, AZURE_OPENAI_API_KEY: upstreamKey, DATA_DIR: scratch(), ...(storage ? { QuotaStorage: storage.connection } : {}), ...more };
