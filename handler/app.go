@@ -103,7 +103,7 @@ func (a *App) Open(ctx context.Context) error {
 	}
 	a.proxy = proxy.New(proxy.Options{
 		Ledger: a.ledger, Upstream: target, Book: book, Deployments: a.config.Deployments, Unmetered: a.config.Unmetered,
-		StreamMax: a.config.StreamMax, KeepAlive: a.config.KeepAlive, Trailers: !a.config.Hosted, Log: a.log,
+		StreamMax: a.config.StreamMax, KeepAlive: a.config.KeepAlive, Trailers: !a.config.Hosted, LogContent: a.config.LogContent, Log: a.log,
 	})
 	a.admin = admin.New(admin.Options{Ledger: a.ledger, Book: book, Deployments: a.config.Deployments, Log: a.log})
 	a.alerts = budget.New(budget.Options{Ledger: a.ledger, Log: a.log})

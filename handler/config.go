@@ -44,6 +44,7 @@ var settings = []setting{
 	{"STREAM_KEEPALIVE", "silence after which a stream gets an SSE comment; `0`: never", "`60s`", false},
 	{"ADMIN_KEY", "key of the api routes, standalone only (hosted, the Functions host checks its own)", "required standalone", true},
 	{"RETENTION_DAYS", "days for which records stay in the tables behind the end of their period; then, if the lake has them, their sum stays; `0`: for ever", "`400`", false},
+	{"LOG_CONTENT", "`on`: log the beginning of every prompt and answer, 32 KiB each. Records never have them", "`off`", false},
 	{"LOG_LEVEL", "`debug`, `info`, `warn` or `error`", "`info`", false},
 }
 
@@ -77,6 +78,7 @@ type Config struct {
 	StreamMax   time.Duration
 	KeepAlive   time.Duration
 	Retention   time.Duration // of records in the tables; 0: for ever
+	LogContent  bool
 	AdminKey    string
 	LogLevel    slog.Level
 }
@@ -134,6 +136,13 @@ func ParseConfig(listen string, getenv func(string) string) (*Config, error) {
 	}
 	c.StreamMax = duration("STREAM_MAX", or("STREAM_MAX", "25m"), time.Second, problem)
 	c.KeepAlive = duration("STREAM_KEEPALIVE", or("STREAM_KEEPALIVE", "60s"), 0, problem)
+	switch value := or("LOG_CONTENT", "off"); strings.ToLower(value) {
+	case "on":
+		c.LogContent = true
+	case "off":
+	default:
+		problem("LOG_CONTENT", "%q is neither on nor off", value)
+	}
 	c.Retention = days("RETENTION_DAYS", or("RETENTION_DAYS", "400"), problem)
 	if err := c.LogLevel.UnmarshalText([]byte(or("LOG_LEVEL", "info"))); err != nil {
 		problem("LOG_LEVEL", "%q is not a level; use debug, info, warn or error", getenv("LOG_LEVEL"))

@@ -1,7 +1,9 @@
 package proxy_test
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -240,5 +242,29 @@ func TestUnknownUsageIsKept(t *testing.T) {
 	r := b.charged("/openai/v1/chat/completions", `{"model":"gpt-4o","messages":[],"max_tokens":10}`, 45_000, "provider", "gpt-4o/")
 	if got, want := string(r.UsageExtra), `{"prompt_tokens_details":{"video_tokens":7},"tea_cups":1}`; got != want {
 		t.Errorf("kept %s, want %s", got, want)
+	}
+}
+
+// TestContentIsLoggedOnDemand: prompts and answers are in the log if, and only if,
+// they are asked for; keys never are.
+func TestContentIsLoggedOnDemand(t *testing.T) {
+	for _, on := range []bool{false, true} {
+		var log bytes.Buffer
+		b := newBench(t, rich, func(o *proxy.Options) {
+			o.LogContent, o.Log = on, slog.New(slog.NewJSONHandler(&log, nil))
+		})
+		b.answers(200, chatAnswer)
+		long := strings.Repeat("secret prompt ", 10_000)
+		b.chat(`{"max_tokens":5,"messages":[{"role":"user","content":"` + long + `"}]}`)
+		b.answersAs("audio/wav", wav(100))
+		b.do("POST", "/openai/v1/audio/speech", `{"model":"tts-1","input":"spoken words","voice":"alloy"}`)
+		b.gateway.Close() // what is logged behind the answer is there
+		got := log.String()
+		if has := strings.Contains(got, "secret prompt") && strings.Contains(got, "spoken words") && strings.Contains(got, `\"content\":\"Hi\"`); has != on {
+			t.Errorf("on %v: %.300s", on, got)
+		}
+		if strings.Contains(got, productKey) || len(got) > 3*proxy.ContentBytesMax {
+			t.Errorf("a key is logged, or %d bytes are too much", len(got))
+		}
 	}
 }

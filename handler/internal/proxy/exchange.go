@@ -87,6 +87,11 @@ func (h *Handler) metered(w http.ResponseWriter, r *http.Request, x *exchange) {
 		failed.write(w)
 		return
 	}
+	if h.options.LogContent {
+		kept := &contentWriter{ResponseWriter: w}
+		w = kept
+		defer func() { x.logContent(kept) }()
+	}
 	header := w.Header()
 	header.Set("x-costgate-request-id", x.hold.Record.ID)
 	header.Set("x-costgate-hold", x.amount(x.hold.Amount))

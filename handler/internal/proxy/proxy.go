@@ -55,6 +55,7 @@ type Options struct {
 	StreamMax   time.Duration                 // how long an answer may take
 	KeepAlive   time.Duration                 // silence after which a stream gets a comment; 0: never
 	Trailers    bool                          // announce the cost of a stream as trailers
+	LogContent  bool                          // log prompts and answers
 	Now         func() time.Time
 	Log         *slog.Logger
 }
