@@ -37,6 +37,7 @@ const (
 	hostedHeadWait = 220 * time.Second // the platform gives a function 230 s to begin its answer
 	drainTimeout   = 10 * time.Second
 	maintainLimit  = 50 * time.Second // the timer comes every minute
+	maintainLook   = 15 * time.Second // of it, for the relay
 	scanAlone      = 3 * time.Second  // between two looks at the outbox for what was not handed over
 	scanShared     = 30 * time.Second // the same where each look is paid for
 )
@@ -285,7 +286,17 @@ func (a *App) Maintain(ctx context.Context) error {
 	}
 	if errors.Is(err, ledger.ErrUnfinished) {
 		a.log.Info("the sweep goes on in a minute", "error", err)
-		return nil
+		err = nil
+	}
+	// What dead processes have not sent: an instance that the timer woke may not
+	// live until the relay's next look.
+	look, done := context.WithTimeout(ctx, maintainLook)
+	defer done()
+	for range 2 {
+		if lookErr := a.relay.Look(look); lookErr != nil {
+			a.log.Info("records wait for the lake", "error", lookErr)
+			break
+		}
 	}
 	return err
 }

@@ -71,6 +71,7 @@ type Relay struct {
 	sink    Sink
 	options Options
 	wake    chan struct{} // capacity 1
+	looks   chan chan struct{}
 
 	mu     sync.Mutex
 	queue  []Entry
@@ -89,7 +90,7 @@ type Relay struct {
 func NewRelay(outbox Outbox, sink Sink, o Options) *Relay {
 	o.setDefaults()
 	return &Relay{
-		outbox: outbox, sink: sink, options: o, wake: make(chan struct{}, 1),
+		outbox: outbox, sink: sink, options: o, wake: make(chan struct{}, 1), looks: make(chan chan struct{}),
 		held: map[name]*hold{}, seen: map[name]struct{}{}, refused: map[name]struct{}{},
 	}
 }
@@ -157,7 +158,34 @@ func (r *Relay) Run(ctx context.Context) {
 		case <-ticker.C:
 			r.acknowledge(work, nil)
 			more = r.scan(work)
+		case done := <-r.looks:
+			r.acknowledge(work, nil)
+			more = r.scan(work)
+			whole := r.queued() == 0 || r.flush(ctx, work) // a page; the loop goes on with the rest
+			close(done)
+			if !whole {
+				return
+			}
 		}
+	}
+}
+
+// Look makes Run look into the outbox now, and waits until what it found first
+// is sent: a process that is woken for a moment only, by the Maintain timer, does
+// not have the time to wait for the next look. What other processes may be about
+// to send needs two looks.
+func (r *Relay) Look(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case r.looks <- done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

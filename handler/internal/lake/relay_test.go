@@ -338,3 +338,30 @@ func TestRelayEnds(t *testing.T) {
 		})
 	})
 }
+
+// TestLookSendsAtOnce: what a dead process left is sent without waiting for the
+// next look.
+func TestLookSendsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, s := &fakeOutbox{}, &fakeSink{}
+		r, stop := run(t, o, s, Options{Interval: time.Hour})
+		o.add(entry(0))
+		o.add(entry(1))
+		began := time.Now()
+		for range 2 {
+			if err := r.Look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took > time.Second || o.left() != 0 {
+			t.Errorf("%d left after %v", o.left(), took)
+		}
+		expect(t, s, texts(0, 2))
+		stop()
+		late, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if r.Look(late) == nil {
+			t.Error("nobody looks any more")
+		}
+	})
+}
