@@ -60,7 +60,7 @@ mutants: ## Break each rule of the ledger in turn: the simulator must notice
 MINUTES ?= 10
 SCENARIO ?= kill
 .PHONY: crash
-crash: build deps ## Kill and freeze real processes for MINUTES=; FAULTS=1: cut them off too; SCENARIO=kill,endgame,stop,linear
+crash: build deps ## Kill and freeze real processes for MINUTES=; FAULTS=1: cut them off too; SCENARIO=kill,endgame,stop,linear,hub,hub-embedded,outage
 	$(GO) run ./e2e/crash -gateway ./gateway -minutes $(MINUTES) -scenario $(SCENARIO) -faults=$(if $(FAULTS),true,false)
 
 .PHONY: deps
