@@ -291,22 +291,10 @@ func (q *priceQuery) explainProvisioned(book *pricing.Book, stderr io.Writer) {
 	if !pricing.Provisioned(q.SKU) {
 		return
 	}
-	if holds, ok := lookupSpillover(book, q.Query); ok {
+	if holds, _, ok := book.LookupOverflow(q.Query); ok {
 		fmt.Fprintf(stderr, "  what the provisioned capacity serves itself costs nothing more; requests are held by %s, and one that spills over "+
 			"costs what was held or more, as no price for %s is known\n", holds.Key, pricing.SpilloverSKU(q.SKU))
 	}
-}
-
-// lookupSpillover finds what prices a provisioned deployment whose capacity has
-// no price: its own spill-over or, to hold something and to charge the calls of
-// tools, that of a wider scope.
-func lookupSpillover(book *pricing.Book, q pricing.Query) (entry pricing.Entry, ok bool) {
-	for _, q.SKU = range []string{pricing.SpilloverSKU(q.SKU), "DataZoneStandard", "GlobalStandard"} {
-		if entry, ok = book.Lookup(q); ok {
-			break
-		}
-	}
-	return entry, ok
 }
 
 func (a *priceAnswer) print(w io.Writer) {

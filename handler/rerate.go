@@ -156,16 +156,16 @@ func (r *rerating) rerate(p *quota.Product, record *usage.Record, d *rerated) (w
 	q := r.query(record)
 	sold := record.Usage()
 	entry, ok := r.book.Lookup(q) // of an update too, which does not know what spilled over
-	if pricing.Provisioned(q.SKU) && (record.Kind != usage.KindUpdate || strings.HasSuffix(d.Key, hourlyKey)) {
+	if pricing.Provisioned(q.SKU) && (record.Kind != usage.KindUpdate || pricing.IsHourly(d.Key)) {
 		if entry, ok = r.book.LookupProvisioned(q); !ok { // paid by the hour: only the calls of tools cost something more
-			if d.NewKey = d.Key; !strings.HasSuffix(d.Key, hourlyKey) {
-				d.NewKey = q.Model + "/" + q.SKU + hourlyKey
+			if d.NewKey = d.Key; !pricing.IsHourly(d.Key) {
+				d.NewKey = pricing.HourlyKey(q.Model, q.SKU)
 			}
 			if len(record.Items) == 0 {
 				return ""
 			}
 			sold = usage.Usage{}
-			entry, ok = lookupSpillover(r.book, q)
+			entry, _, ok = r.book.LookupOverflow(q)
 		}
 	}
 	if !ok {
@@ -184,9 +184,6 @@ func (r *rerating) rerate(p *quota.Product, record *usage.Record, d *rerated) (w
 	d.NewList, d.NewCharged = cost.List, cost.Charged
 	return ""
 }
-
-// hourlyKey ends a price key of what provisioned capacity served itself.
-const hourlyKey = "/hourly"
 
 // query is the question that the record's price answered: the deployment's as
 // it is listed now, but for the model and the SKU, which are those that served.

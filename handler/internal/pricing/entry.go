@@ -176,7 +176,7 @@ type KeyParts struct {
 // none, as for "gpt-5/GlobalProvisionedManaged/hourly".
 func ParseKey(key string) (parts KeyParts, ok bool) {
 	parts.Mode = ModeChat
-	if strings.HasSuffix(key, keyHourly) {
+	if IsHourly(key) {
 		return KeyParts{}, false
 	}
 	if i := strings.LastIndexByte(key, '+'); i >= 0 {
@@ -210,3 +210,10 @@ func ParseKey(key string) (parts KeyParts, ok bool) {
 	}
 	return parts, key != ""
 }
+
+// HourlyKey is what a record has in place of an entry's key if provisioned
+// capacity served it, which is paid by the hour.
+func HourlyKey(model, sku string) string { return model + "/" + sku + keyHourly }
+
+// IsHourly tells whether a record's price key is one of [HourlyKey].
+func IsHourly(key string) bool { return strings.HasSuffix(key, keyHourly) }

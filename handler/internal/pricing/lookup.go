@@ -48,6 +48,20 @@ func (b *Book) LookupProvisioned(q Query) (Entry, bool) {
 	return b.sold(q, sku, true, nil)
 }
 
+// LookupOverflow finds what prices a request that a provisioned deployment
+// passes on because its capacity is used up. borrowed tells that the deployment
+// type which serves it has no price, and that this is the next one's: good for a
+// hold, not for a charge.
+func (b *Book) LookupOverflow(q Query) (e Entry, borrowed, ok bool) {
+	for i, sku := range []string{SpilloverSKU(q.SKU), skuDataZoneStandard, skuGlobalStandard} {
+		q.SKU = sku
+		if e, ok = b.Lookup(q); ok {
+			return e, i > 0, true
+		}
+	}
+	return Entry{}, false, false
+}
+
 // wanted is a query, read: what an entry has to fit.
 type wanted struct {
 	model, version, dated string // dated: the version that the model's name has

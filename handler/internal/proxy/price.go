@@ -11,14 +11,8 @@ import (
 	"github.com/costgate/costgate/handler/internal/quota"
 )
 
-const (
-	// defaultSKU is what a deployment is taken for that DEPLOYMENTS does not list.
-	defaultSKU = "GlobalStandard"
-	zoneSKU    = "DataZoneStandard"
-	// hourly stands in a record's price key in place of an entry: the deployment
-	// is paid by the hour, and this request costs nothing more.
-	hourly = "hourly"
-)
+// defaultSKU is what a deployment is taken for that DEPLOYMENTS does not list.
+const defaultSKU = "GlobalStandard"
 
 // price finds what the request will be charged by, and refuses a model that the
 // product may not use or that has no price.
@@ -115,14 +109,9 @@ func (x *exchange) lookup(d pricing.Deployment) (pricing.Entry, bool) {
 		x.chargedBack = true
 		return entry, true
 	}
-	for i, sku := range []string{pricing.SpilloverSKU(d.SKU), zoneSKU, defaultSKU} {
-		q.SKU = sku
-		if entry, ok := book.Lookup(q); ok {
-			x.borrowed = i > 0
-			return entry, true
-		}
-	}
-	return pricing.Entry{}, false
+	entry, borrowed, ok := book.LookupOverflow(q)
+	x.borrowed = borrowed
+	return entry, ok
 }
 
 // servedSKU is the type of the deployment that answered: provisioned capacity

@@ -236,7 +236,7 @@ func (x *exchange) priceUsage(r *usage.Record, u usage.Usage, items []usage.Item
 	r.PriceKey, r.Items = usage.Text(entry.Key), items
 	sold := u
 	if pricing.Provisioned(x.servedSKU()) && !x.chargedBack { // its tokens are paid by the hour; the calls of tools are not
-		r.PriceKey, sold = usage.Text(x.target.Model+"/"+x.target.SKU+"/"+hourly), usage.Usage{}
+		r.PriceKey, sold = usage.Text(pricing.HourlyKey(x.target.Model, x.target.SKU)), usage.Usage{}
 	}
 	cost, err := entry.Charge(sold, items, string(r.ServiceTier))
 	if err != nil {
@@ -266,7 +266,7 @@ const countFrom = 64 << 10
 func (x *exchange) estimateHold(r *usage.Record, outcome usage.Outcome) {
 	r.Outcome, r.UsageSource = usage.Text(outcome), usage.Text(usage.SourceEstimate)
 	if x.upstream != nil && pricing.Provisioned(x.servedSKU()) && !x.chargedBack && x.product.Unit == quota.UnitUSD {
-		r.PriceKey = usage.Text(x.target.Model + "/" + x.target.SKU + "/" + hourly)
+		r.PriceKey = usage.Text(pricing.HourlyKey(x.target.Model, x.target.SKU))
 		r.Charge, r.CostNanoUSD, r.ListCostNanoUSD = usage.Of(0), usage.Of(0), usage.Of(0)
 		return
 	}

@@ -153,3 +153,16 @@ func FuzzPrompt(f *testing.F) {
 		}
 	})
 }
+
+// TestContainersMax: a body with one array more is not decoded, and may hide anything.
+func TestContainersMax(t *testing.T) {
+	for n, hides := range map[int]bool{ContainersMax: false, ContainersMax + 1: true} {
+		body := `{"x":"file","y":[` + strings.TrimSuffix(strings.Repeat("[],", n-2), ",") + `]}` // the object and the list are two more
+		if got := HidesInput(OpChat, []byte(body)); got != hides {
+			t.Errorf("%d containers: hides %v", n, got)
+		}
+		if _, _, err := Prompt(OpChat, "gpt-4o", []byte(body)); (err != nil) != hides {
+			t.Errorf("%d containers: %v", n, err)
+		}
+	}
+}
