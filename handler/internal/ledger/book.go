@@ -34,8 +34,9 @@ type book struct {
 	lates    []*ending // requests that are over, and whose lease is gone
 	latesRun int       // tasks that end them
 	live     map[string]*held
-	acked    map[mark]bool // records of the lease that the lake has
-	offered  map[mark]time.Duration
+	acked    map[mark]bool          // records of the lease that the lake has
+	offered  map[mark]time.Duration // of what the lease lists: when it was
+	paged    map[mark]*page         // records of the lease's pages
 	chores   chores
 
 	// What is known of the store. Changed by the task only, under mu.
@@ -165,7 +166,7 @@ func (l *Ledger) book(product string, window quota.Window) *book {
 		}
 		b = &book{
 			ledger: l, product: product, window: window,
-			live: map[string]*held{}, acked: map[mark]bool{}, offered: map[mark]time.Duration{}, pressure: -1, failingAt: -1,
+			live: map[string]*held{}, acked: map[mark]bool{}, offered: map[mark]time.Duration{}, paged: map[mark]*page{}, pressure: -1, failingAt: -1,
 		}
 		l.books[key] = b
 	}

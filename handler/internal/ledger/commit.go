@@ -249,19 +249,16 @@ func (h *held) pass() {
 
 // hand gives fresh records to the lake. b.mu is held; OnRecord does not block.
 func (b *book) hand(p *plan, now time.Duration) {
-	spilled := map[mark]bool{}
-	for _, m := range p.spilled {
-		spilled[m] = true
+	for i := range p.records {
+		r := &p.records[i]
+		b.offered[mark{r.ID, r.Rev}] = now
+	}
+	for _, full := range p.pages {
+		b.turn(full)
 	}
 	for i := range p.records {
 		r := &p.records[i]
-		m := mark{r.ID, r.Rev}
-		row := outboxRow(r.ID, r.Rev)
-		if !spilled[m] {
-			row = markRow(b.window.Name, p.lease.ID, m)
-			b.offered[m] = now
-		}
-		b.ledger.options.OnRecord(b.product, row, *r)
+		b.ledger.options.OnRecord(b.product, markRow(b.window.Name, p.lease.ID, mark{r.ID, r.Rev}), *r)
 	}
 }
 
@@ -395,6 +392,7 @@ func (b *book) lose(p *plan, maybe bool) {
 	if b.ledger.mutated(LostIsFailed) {
 		return
 	}
+	b.forgetPages()
 	b.acked, b.offered, b.chores = map[mark]bool{}, map[mark]time.Duration{}, chores{}
 	for _, h := range b.ordered() {
 		h.lost = true

@@ -35,7 +35,7 @@ type plan struct {
 	ended    []*ending
 	charged  []*charge
 	records  []usage.Record // that it stores: for the lake
-	spilled  []mark         // of records, those with an outbox row
+	pages    []*page        // of records that the lease does not list any more
 	denied   []denial
 	acked    []mark
 	found    map[string]bool // rows that were there already when its fate was looked for
@@ -246,27 +246,29 @@ func (p *plan) add(ops ...Op) bool {
 	return true
 }
 
-// record adds a record's row, listing it as unsent: in the lease, or, where that
-// has no room, by an outbox row.
+// record adds a record's row, listing it as unsent in the lease. A full list
+// becomes a page before.
 func (p *plan) record(r *usage.Record, more ...Op) (bool, error) {
-	row, outbox, err := recordEntities(r)
+	row, _, err := recordEntities(r)
 	if err != nil {
 		return false, err
 	}
-	ops := append([]Op{{Kind: Insert, Entity: row}}, more...)
-	spill := len(p.lease.Unsent) >= p.limits.Unsent
-	if spill {
-		ops = append(ops, Op{Kind: Insert, Entity: outbox})
+	ops, full := append([]Op{{Kind: Insert, Entity: row}}, more...), (*page)(nil)
+	if len(p.lease.Unsent) >= p.limits.Unsent {
+		full = newPage(p.lease.Unsent)
+		e, err := full.entity(leaseRow(p.account.Window.Name, p.lease.ID))
+		if err != nil {
+			return false, err
+		}
+		ops = append(ops, Op{Kind: Insert, Entity: e})
 	}
 	if !p.add(ops...) {
 		return false, nil
 	}
-	m := mark{r.ID, r.Rev}
-	if spill {
-		p.spilled = append(p.spilled, m)
-	} else {
-		p.lease.Unsent = append(p.lease.Unsent, m)
+	if full != nil {
+		p.pages, p.lease.Unsent = append(p.pages, full), nil
 	}
+	p.lease.Unsent = append(p.lease.Unsent, mark{r.ID, r.Rev})
 	p.records = append(p.records, *r)
 	p.lease.Settled += spentBy(r)
 	p.lease.Records++
@@ -466,7 +468,7 @@ func (b *book) composeShare(p *plan, granted int64) {
 			returned, l.Slack = idle, 0
 		}
 	}
-	p.closing = b.chores.shut && !p.opening && len(l.Intents) == 0 && (len(l.Unsent) == 0 || b.ledger.mutated(CloseUnsent)) && len(p.ended) == 0 && len(p.charged) == 0 && len(b.live) == 0
+	p.closing = b.chores.shut && !p.opening && len(l.Intents) == 0 && (len(l.Unsent)+len(b.paged) == 0 || b.ledger.mutated(CloseUnsent)) && len(p.ended) == 0 && len(p.charged) == 0 && len(b.live) == 0
 	if b.ledger.mutated(CloseWhileRunning) && b.chores.shrink && !p.opening && len(p.added) == 0 && len(p.ended) == 0 && len(p.charged) == 0 && granted == 0 {
 		p.closing = true
 	}

@@ -49,7 +49,11 @@ func (l *Ledger) Waiting(ctx context.Context, productID string) (ids map[string]
 	err = l.scan(ctx, productID, prefixOutbox, func(e Entity, _ time.Time) error {
 		id, _, _ := strings.Cut(strings.TrimPrefix(e.Row, prefixOutbox), ".")
 		ids[id] = true
-		return nil
+		marks, err := marksOf(e.Texts)
+		for _, m := range marks {
+			ids[m.ID] = true
+		}
+		return err
 	})
 	return ids, totals, err
 }

@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/costgate/costgate/handler/internal/usage"
@@ -346,5 +345,5 @@ func splitBooksRow(row string) (kind, period, id string) {
 }
 
 func markRow(period, leaseID string, m mark) string {
-	return fmt.Sprintf("%s %s:%d", leaseRow(period, leaseID), m.ID, m.Rev)
+	return m.in(leaseRow(period, leaseID))
 }

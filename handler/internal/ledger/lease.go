@@ -119,6 +119,9 @@ type mark struct {
 	Rev int
 }
 
+// in names the outbox entry of a record that a row lists.
+func (m mark) in(row string) string { return fmt.Sprintf("%s %s:%d", row, m.ID, m.Rev) }
+
 // lease is a share of an account's budget that one process may spend without
 // asking. While it is open only that process changes its row, under the row's
 // ETag: whoever closes it fences the process. Always
@@ -185,15 +188,7 @@ func (l *lease) entity(period string) (Entity, error) {
 	if err := putIntents(e.Texts, l.Intents); err != nil {
 		return e, err
 	}
-	marks := make([]byte, 0, 40*len(l.Unsent))
-	for i, m := range l.Unsent {
-		if i > 0 {
-			marks = append(marks, ' ')
-		}
-		marks = append(append(marks, m.ID...), ':')
-		marks = strconv.AppendInt(marks, int64(m.Rev), 10)
-	}
-	return e, putText(e.Texts, "Unsent", string(marks))
+	return e, putMarks(e.Texts, l.Unsent)
 }
 
 // leaseOf reads a lease.
@@ -215,14 +210,32 @@ func leaseHead(e Entity) (lease, error) {
 		Granted: e.Ints["Granted"], Settled: e.Ints["Settled"], Records: e.Ints["Records"], Tokens: e.Ints["Tokens"],
 		Overruns: e.Ints["Overruns"], Slack: e.Ints["Slack"], Nonce: e.Texts["Nonce"], Closed: e.Ints["Closed"] != 0,
 	}
-	for text := range strings.FieldsSeq(getText(e.Texts, "Unsent")) {
+	var err error
+	l.Unsent, err = marksOf(e.Texts)
+	return l, err
+}
+
+func putMarks(texts map[string]string, list []mark) error {
+	marks := make([]byte, 0, 40*len(list))
+	for i, m := range list {
+		if i > 0 {
+			marks = append(marks, ' ')
+		}
+		marks = append(append(marks, m.ID...), ':')
+		marks = strconv.AppendInt(marks, int64(m.Rev), 10)
+	}
+	return putText(texts, "Unsent", string(marks))
+}
+
+func marksOf(texts map[string]string) (list []mark, err error) {
+	for text := range strings.FieldsSeq(getText(texts, "Unsent")) {
 		m, err := markOf(text)
 		if err != nil {
-			return l, err
+			return list, err
 		}
-		l.Unsent = append(l.Unsent, m)
+		list = append(list, m)
 	}
-	return l, nil
+	return list, nil
 }
 
 func markOf(text string) (m mark, err error) {

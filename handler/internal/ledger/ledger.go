@@ -44,7 +44,7 @@ const (
 	IntentsMax        = 1000      // requests that run under one lease
 	IntentBytesMax    = 300 << 10 // of what a lease says of them
 	AuditRowsMax      = 20_000
-	UnsentMax         = 2000 // records that one lease lists for the lake; more have outbox rows
+	UnsentMax         = 128 // records that one lease lists for the lake; more are on pages of as many
 
 	TxnRowsMax     = OpsMax - 3 // besides the account, the configuration and the lease
 	TxnRowBytesMax = 1 << 20    // of them

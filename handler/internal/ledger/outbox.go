@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,9 +44,11 @@ type outboxState struct {
 	offers map[entryName]*offer
 	bytes  int // of the records in offers
 
-	adopted map[entryName]*adoptedLease
+	adopted map[entryName]*adoptedList
 	marks   int   // in adopted
 	touches int64 // counts the changes of adopted
+
+	paged atomic.Int64 // records on the pages that books remember
 }
 
 // offer is when an entry was returned. The reader of the outbox passes over what
@@ -58,8 +61,9 @@ type offer struct {
 	record []byte // for the second time; nil: read it again
 }
 
-// adoptedLease is what the lake has of a closed lease of a process that is gone.
-type adoptedLease struct {
+// adoptedList is what the lake has of a closed lease, or of a page, of a process
+// that is gone.
+type adoptedList struct {
 	marks   map[mark]bool
 	touched int64
 }
@@ -147,7 +151,7 @@ func (k *look) product(ctx context.Context, id string) bool {
 	k.seen[id] = true
 	ctx, cancel := k.ledger.rt.Deadline(ctx, lookProductMax)
 	defer cancel()
-	leases := map[string]bool{}
+	lists, open := map[string]bool{}, map[string]bool{}
 	for from := prefixOutbox; from != ""; { // between the outbox and the books there are no other rows
 		page, err := k.ledger.store.Range(ctx, id, from, after(prefixAccount), PageMax)
 		if err != nil {
@@ -158,10 +162,16 @@ func (k *look) product(ctx context.Context, id string) bool {
 			if k.full() || ctx.Err() != nil {
 				return false
 			}
-			if kind, _, _ := splitBooksRow(e.Row); kind == "L" {
-				leases[e.Row] = true
+			switch kind, _, _ := splitBooksRow(e.Row); {
+			case kind == "L":
+				lists[e.Row] = true
 				k.lease(ctx, id, e)
-			} else if strings.HasPrefix(e.Row, prefixOutbox) {
+			case isPage(e.Row):
+				lists[e.Row] = true
+				if !k.waits(ctx, id, e, open) {
+					k.page(ctx, id, e)
+				}
+			case strings.HasPrefix(e.Row, prefixOutbox):
 				k.offer(ctx, id, e.Row, e.Texts["Usage"])
 			}
 		}
@@ -171,7 +181,7 @@ func (k *look) product(ctx context.Context, id string) bool {
 		return false
 	}
 	k.read++
-	k.ledger.outbox.keepAdopted(id, leases)
+	k.ledger.outbox.keepAdopted(id, lists)
 	return true
 }
 
@@ -186,18 +196,33 @@ func (k *look) lease(ctx context.Context, product string, e Entity) {
 		return
 	}
 	_, period, _ := splitBooksRow(e.Row)
-	have, missing := k.ledger.outbox.have(entryName{product, e.Row}), 0
-	for _, m := range lease.Unsent {
+	k.list(ctx, product, e.Row, lease.Unsent, func(m mark) string { return markRow(period, lease.ID, m) })
+}
+
+// page returns what a page has to tell.
+func (k *look) page(ctx context.Context, product string, e Entity) {
+	marks, err := marksOf(e.Texts)
+	if err != nil {
+		k.complain(entryName{product, e.Row}, err)
+		return
+	}
+	k.list(ctx, product, e.Row, marks, func(m mark) string { return m.in(e.Row) })
+}
+
+// list returns what the lake lacks of a list that is nobody's.
+func (k *look) list(ctx context.Context, product, row string, marks []mark, name func(mark) string) {
+	have, missing := k.ledger.outbox.have(entryName{product, row}), 0
+	for _, m := range marks {
 		if have[m] {
 			continue
 		}
 		if missing++; !k.full() {
-			k.offerMark(ctx, product, markRow(period, lease.ID, m), m)
+			k.offerMark(ctx, product, name(m), m)
 		}
 	}
-	if missing == 0 && len(lease.Unsent) > 0 { // all was sent: only the row is left
-		if err := k.ledger.ackClosed(ctx, product, e.Row, nil); err != nil {
-			k.failed = noted(k.failed, fmt.Errorf("lease %s/%s: %w", product, e.Row, err))
+	if missing == 0 && len(marks) > 0 { // all was sent: only the row is left
+		if err := k.ledger.ackListed(ctx, product, row, nil); err != nil {
+			k.failed = noted(k.failed, fmt.Errorf("list %s/%s: %w", product, row, err))
 		}
 	}
 }
@@ -207,17 +232,14 @@ func (k *look) lease(ctx context.Context, product string, e Entity) {
 func (k *look) own(ctx context.Context) {
 	for _, b := range k.ledger.inOrder() {
 		b.mu.Lock()
-		var marks []mark
-		lease := ""
+		marks, lease, done := b.overdue(), "", b.donePages()
 		if b.lease != nil {
 			lease = b.lease.ID
-			for _, m := range b.lease.Unsent {
-				if at, offered := b.offered[m]; offered && k.ledger.rt.Elapsed()-at > resendAfter {
-					marks = append(marks, m)
-				}
-			}
 		}
 		b.mu.Unlock()
+		if err := b.deletePages(ctx, done); err != nil {
+			k.failed = noted(k.failed, fmt.Errorf("pages of %s: %w", b.product, err))
+		}
 		for _, m := range marks {
 			if k.full() || ctx.Err() != nil {
 				return
@@ -337,7 +359,7 @@ func (s *outboxState) drop(name entryName) {
 // is gone already is no error. After an error the same entries may be
 // acknowledged again; it keeps none of the others from being forgotten.
 func (l *Ledger) Acknowledge(ctx context.Context, entries []OutboxEntry) error {
-	rows, leases := map[string][]Op{}, map[entryName][]mark{}
+	rows, lists, done := map[string][]Op{}, map[entryName][]mark{}, map[*book][]*page{}
 	for _, e := range entries {
 		l.outbox.settled(entryName{e.Product, e.Row})
 		row, name, listed := strings.Cut(e.Row, " ")
@@ -350,13 +372,21 @@ func (l *Ledger) Acknowledge(ctx context.Context, entries []OutboxEntry) error {
 			l.log.Error("BUG: an outbox entry that never was", "product_id", e.Product, "row", e.Row, "error", err)
 			continue
 		}
-		if !l.ackOwn(e.Product, row, m) {
-			leases[entryName{e.Product, row}] = append(leases[entryName{e.Product, row}], m)
+		b := l.bookOf(e.Product, row)
+		if b == nil {
+			lists[entryName{e.Product, row}] = append(lists[entryName{e.Product, row}], m)
+		} else if g := b.ack(m); g != nil && !slices.Contains(done[b], g) {
+			done[b] = append(done[b], g)
 		}
 	}
 	var failed []error
-	for _, lease := range slices.SortedFunc(maps.Keys(leases), entryName.compare) {
-		if err := l.ackClosed(ctx, lease.product, lease.row, leases[lease]); err != nil {
+	for _, list := range slices.SortedFunc(maps.Keys(lists), entryName.compare) {
+		if err := l.ackListed(ctx, list.product, list.row, lists[list]); err != nil {
+			failed = noted(failed, err)
+		}
+	}
+	for _, b := range slices.SortedFunc(maps.Keys(done), (*book).compare) {
+		if err := b.deletePages(ctx, done[b]); err != nil {
 			failed = noted(failed, err)
 		}
 	}
@@ -380,28 +410,45 @@ func (s *outboxState) settled(name entryName) {
 	s.drop(name)
 }
 
-func (l *Ledger) ackOwn(product, row string, m mark) bool {
+// bookOf is the book of this process that a lease's row is of, or nil.
+func (l *Ledger) bookOf(product, row string) *book {
 	_, period, id := splitBooksRow(row)
 	l.mu.Lock()
 	b := l.books[accountKey{product, period}]
 	l.mu.Unlock()
 	if b == nil {
-		return false
+		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.lease == nil || b.lease.ID != id {
-		return false
+		return nil
 	}
-	b.acked[m] = true
-	delete(b.offered, m)
-	return true
+	return b
 }
 
-// ackClosed remembers what the lake has of a closed lease, and deletes the lease
-// when that is all. A lease that is still open is another process's, or was
-// this one's until now: it is told again later.
-func (l *Ledger) ackClosed(ctx context.Context, product, row string, marks []mark) error {
+// ack forgets a record of the lease, with its next transaction. It returns the
+// page that has it, if the lake has all of that.
+func (b *book) ack(m mark) *page {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if g := b.paged[m]; g != nil {
+		if g.acked[m] = true; len(g.acked) == len(g.marks) {
+			return g
+		}
+		return nil
+	}
+	if _, offered := b.offered[m]; offered {
+		b.acked[m] = true
+		delete(b.offered, m)
+	}
+	return nil
+}
+
+// ackListed remembers what the lake has of a closed lease or of a page, and
+// deletes its row when that is all. A lease that is still open is another
+// process's, or was this one's until now: it is told again later.
+func (l *Ledger) ackListed(ctx context.Context, product, row string, marks []mark) error {
 	name := entryName{product, row}
 	have := l.outbox.adopt(name, marks)
 	e, err := l.store.Get(ctx, product, row)
@@ -411,23 +458,35 @@ func (l *Ledger) ackClosed(ctx context.Context, product, row string, marks []mar
 	} else if err != nil {
 		return err
 	}
-	lease, err := leaseHead(e)
-	if err != nil || !lease.Closed {
-		return nil //nolint:nilerr // a look at the outbox says what is wrong with a row, again and again
+	listed, whole := listedBy(e)
+	if !whole {
+		return nil
 	}
-	for _, m := range lease.Unsent {
+	for _, m := range listed {
 		if !have[m] {
 			return nil
 		}
 	}
-	_, period, id := splitBooksRow(row)
-	if _, err := l.store.Get(ctx, product, writeOffRow(period, id)); !errors.Is(err, ErrMissing) {
-		return err // its list comes first; the next look at the outbox asks again
+	if kind, period, id := splitBooksRow(row); kind != "" {
+		if _, err := l.store.Get(ctx, product, writeOffRow(period, id)); !errors.Is(err, ErrMissing) {
+			return err // its list comes first; the next look at the outbox asks again
+		}
 	}
 	if _, err := l.store.Apply(ctx, product, []Op{{Kind: Delete, Entity: Entity{Row: row, ETag: e.ETag}}}); err == nil {
 		l.outbox.forget(name)
 	}
 	return nil // whatever happened, the next look at the outbox sees it
+}
+
+// listedBy are the records of a closed lease or of a page. It is not whole if it
+// is still open, or cannot be read: a look at the outbox says so again and again.
+func listedBy(e Entity) (marks []mark, whole bool) {
+	if isPage(e.Row) {
+		marks, err := marksOf(e.Texts)
+		return marks, err == nil
+	}
+	lease, err := leaseHead(e)
+	return lease.Unsent, err == nil && lease.Closed
 }
 
 // adopt adds to what the lake has of a lease, and returns all of it. If that is
@@ -442,9 +501,9 @@ func (s *outboxState) adopt(name entryName, marks []mark) map[mark]bool {
 			return nil
 		}
 		if s.adopted == nil {
-			s.adopted = map[entryName]*adoptedLease{}
+			s.adopted = map[entryName]*adoptedList{}
 		}
-		lease = &adoptedLease{marks: map[mark]bool{}}
+		lease = &adoptedList{marks: map[mark]bool{}}
 		s.adopted[name] = lease
 	}
 	s.touches++

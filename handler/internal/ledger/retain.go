@@ -92,8 +92,11 @@ func (l *Ledger) retain(ctx context.Context, product string, periods []*readPeri
 func (l *Ledger) unsentRows(ctx context.Context, product string) (map[string]bool, error) {
 	rows := map[string]bool{}
 	err := l.scan(ctx, product, prefixOutbox, func(e Entity, _ time.Time) error {
-		rows[e.Texts["Usage"]] = true
-		return nil
+		pointed, err := pointedBy(e)
+		for _, row := range pointed {
+			rows[row] = true
+		}
+		return err
 	})
 	return rows, err
 }

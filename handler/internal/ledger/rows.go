@@ -23,6 +23,7 @@ import (
 //	U.<inverted ms>.<id> usage: one record, newest first
 //	X.<hash>             an effect that must not happen twice
 //	O.<record id>.<rev>  outbox: a record that the lake has not acknowledged and no lease lists
+//	O.<record id>.<rev>.page   as many as a lease had no room to list, of which this is the first
 //	V.<hash>             a stored response that this product made
 //
 // Rows of the index partition:
@@ -36,6 +37,7 @@ const (
 	prefixAccount  = "S."
 	suffixAccount  = ".A"
 	suffixTotal    = ".T"
+	suffixPage     = ".page"
 	prefixUsage    = "U."
 	prefixOnce     = "X."
 	prefixOutbox   = "O."

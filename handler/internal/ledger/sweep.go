@@ -69,7 +69,7 @@ func (b *book) allAcked() bool {
 			return false
 		}
 	}
-	return true
+	return len(b.paged) == 0
 }
 
 // Close gives back what this process holds of every account, as far as nothing

@@ -121,7 +121,14 @@ func (l *Ledger) Verify(ctx context.Context, productID string) ([]Difference, er
 		claimed.books(productID, p)
 	}
 	err = l.scan(ctx, productID, prefixOutbox, func(e Entity, _ time.Time) error {
-		claimed.made[e.Texts["Usage"]] = claim{productID, "", "outbox row " + e.Row}
+		by := claim{productID, "", "outbox row " + e.Row}
+		rows, err := pointedBy(e)
+		if err != nil {
+			claimed.found = append(claimed.found, by.difference("names a record: %v", err))
+		}
+		for _, row := range rows {
+			claimed.made[row] = by
+		}
 		return nil
 	})
 	if err != nil {
