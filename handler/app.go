@@ -27,6 +27,7 @@ import (
 	"github.com/costgate/costgate/handler/internal/pricing"
 	"github.com/costgate/costgate/handler/internal/proxy"
 	"github.com/costgate/costgate/handler/internal/tablestore"
+	"github.com/costgate/costgate/handler/internal/telemetry"
 	"github.com/costgate/costgate/handler/internal/upstream"
 	"github.com/costgate/costgate/handler/internal/usage"
 )
@@ -48,18 +49,20 @@ type App struct {
 	config *Config
 	log    *slog.Logger
 
-	store     ledger.Store
-	closers   []func() error
-	ledger    *ledger.Ledger
-	relay     *lake.Relay
-	proxy     *proxy.Handler
-	admin     *admin.Handler
-	alerts    *budget.Handler
-	watch     func(http.Header) // logs the version of the Functions host once
-	ready     chan struct{}     // closed when Open has succeeded
-	stop      context.CancelFunc
-	running   sync.WaitGroup
-	simulated *http.Server
+	store      ledger.Store
+	closers    []func() error
+	ledger     *ledger.Ledger
+	relay      *lake.Relay
+	proxy      *proxy.Handler
+	admin      *admin.Handler
+	alerts     *budget.Handler
+	metrics    telemetry.Registry
+	unaccepted func() int64      // transfers of the hub; nil: there is none
+	watch      func(http.Header) // logs the version of the Functions host once
+	ready      chan struct{}     // closed when Open has succeeded
+	stop       context.CancelFunc
+	running    sync.WaitGroup
+	simulated  *http.Server
 }
 
 // NewApp makes an App that answers health checks; all else waits for Open.
@@ -105,6 +108,7 @@ func (a *App) Open(ctx context.Context) error {
 	a.proxy = proxy.New(proxy.Options{
 		Ledger: a.ledger, Upstream: target, Book: book, Deployments: a.config.Deployments, Unmetered: a.config.Unmetered,
 		StreamMax: a.config.StreamMax, KeepAlive: a.config.KeepAlive, Trailers: !a.config.Hosted, LogContent: a.config.LogContent, Log: a.log,
+		Metrics: &a.metrics,
 	})
 	a.admin = admin.New(admin.Options{Ledger: a.ledger, Book: book, Deployments: a.config.Deployments, Log: a.log})
 	a.alerts = budget.New(budget.Options{Ledger: a.ledger, Log: a.log})
@@ -112,6 +116,7 @@ func (a *App) Open(ctx context.Context) error {
 	a.stop = stop
 	a.running.Go(func() { a.ledger.Run(background, !a.config.Hosted) })
 	a.running.Go(func() { a.relay.Run(background) })
+	a.running.Go(func() { a.logMetrics(background) })
 	close(a.ready)
 	return nil
 }
@@ -180,6 +185,7 @@ func (a *App) openLake(instance string, embedded bool) (lake.Sink, error) {
 		return nil, &settingError{"UsageEventHub", err.Error()}
 	}
 	a.closers = append(a.closers, hub.Close)
+	a.unaccepted = func() int64 { return hub.Stats().Unaccepted }
 	return hub, nil
 }
 

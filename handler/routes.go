@@ -141,6 +141,8 @@ func (a *App) host(w http.ResponseWriter, r *http.Request, path string) {
 	switch {
 	case a.config.Hosted && r.Method == http.MethodPost && strings.EqualFold(path, timerFunction):
 		funchost.Timer(a.Maintain).ServeHTTP(w, r)
+	case !a.config.Hosted && r.Method == http.MethodGet && strings.EqualFold(path, "metrics"):
+		a.serveMetrics(w, r)
 	case strings.HasPrefix(strings.ToLower(path), "services/"):
 		openAINotFound(w, "No service is registered here.")
 	default:

@@ -260,7 +260,9 @@ func (p *plan) record(r *usage.Record, more ...Op) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		ops = append(ops, Op{Kind: Insert, Entity: e})
+		if p.mutant != PageUnwritten {
+			ops = append(ops, Op{Kind: Insert, Entity: e})
+		}
 	}
 	if !p.add(ops...) {
 		return false, nil

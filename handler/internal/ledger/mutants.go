@@ -38,6 +38,8 @@ const (
 	ListAnyETag         Mutant = "list-any-etag"         // a list is overwritten whatever it became
 	SweepDeletesUnsent  Mutant = "sweep-deletes-unsent"  // closed leases go with what they have to tell
 	SweepDeletesList    Mutant = "sweep-deletes-list"    // lists go before they are records
+	PageUnwritten       Mutant = "page-unwritten"        // a full list is forgotten
+	PageDeletedEarly    Mutant = "page-deleted-early"    // a page goes when the lake has some of it
 	ReviseTwice         Mutant = "revise-twice"          // each fetch of a response corrects its record
 	ReviseAnyETag       Mutant = "revise-any-etag"       // whatever became of it
 )

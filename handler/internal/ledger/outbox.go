@@ -433,7 +433,7 @@ func (b *book) ack(m mark) *page {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if g := b.paged[m]; g != nil {
-		if g.acked[m] = true; len(g.acked) == len(g.marks) {
+		if g.acked[m] = true; len(g.acked) == len(g.marks) || b.ledger.mutated(PageDeletedEarly) {
 			return g
 		}
 		return nil

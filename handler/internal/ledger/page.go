@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// pagedMax is how many records on pages of own leases are remembered. Those of
+// PagedMax is how many records on pages of own leases are remembered. Those of
 // further pages are found by a look at the outbox, as if they were another's.
-const pagedMax = 20_000
+const PagedMax = 20_000
 
 // page is a list of records that the lake has not acknowledged, for which a
 // lease has no room: while the hub is away each transaction would carry the whole
@@ -68,7 +68,7 @@ func pointedBy(e Entity) ([]string, error) {
 // more. b.mu is held.
 func (b *book) turn(g *page) {
 	g.offered = b.ledger.rt.Elapsed()
-	known := b.ledger.outbox.paged.Add(int64(len(g.marks))) <= pagedMax
+	known := b.ledger.outbox.paged.Add(int64(len(g.marks))) <= PagedMax
 	if !known {
 		b.ledger.outbox.paged.Add(-int64(len(g.marks)))
 	}

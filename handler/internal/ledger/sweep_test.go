@@ -27,6 +27,7 @@ type watched struct {
 	ranges  []string      // partition and first row
 	gets    []string      // partition and row
 	deletes int
+	applies int
 }
 
 func newWatched() *watched { return &watched{Store: memstore.New(1, time.Now)} }
@@ -68,6 +69,7 @@ func (w *watched) Get(ctx context.Context, partition, row string) (ledger.Entity
 
 func (w *watched) Apply(ctx context.Context, partition string, ops []ledger.Op) ([]string, error) {
 	w.mu.Lock()
+	w.applies++
 	for _, op := range ops {
 		if op.Kind == ledger.Delete {
 			w.deletes++

@@ -91,7 +91,7 @@ func (x *exchange) deliverBody(ctx context.Context, w http.ResponseWriter) {
 		x.broken(ctx, &record)
 		x.settle(ctx, record)
 		w.Header().Del("Content-Length")
-		upstreamLost("The connection to Azure OpenAI broke in the middle of the answer.").write(w)
+		x.handler.fail(w, upstreamLost("The connection to Azure OpenAI broke in the middle of the answer."))
 		return
 	}
 	x.answer = usage.FromBody(body, false)

@@ -22,6 +22,12 @@ type failure struct {
 
 func (f *failure) Error() string { return f.code + ": " + f.message }
 
+// fail answers with a failure, and counts it: a refusal has no record.
+func (h *Handler) fail(w http.ResponseWriter, f *failure) {
+	h.options.Metrics.Counter("costgate_refusals_total", "Requests on proxy routes that were answered with an error of the gateway's.", "code", f.code).Inc()
+	f.write(w)
+}
+
 // write sends the failure. Whoever reads it must not cache it.
 func (f *failure) write(w http.ResponseWriter) {
 	var param *string

@@ -84,7 +84,7 @@ func (h *Handler) metered(w http.ResponseWriter, r *http.Request, x *exchange) {
 		failed = x.reserve(r.Context())
 	}
 	if failed != nil {
-		failed.write(w)
+		h.fail(w, failed)
 		return
 	}
 	if h.options.LogContent {
@@ -103,7 +103,7 @@ func (h *Handler) metered(w http.ResponseWriter, r *http.Request, x *exchange) {
 	stop := context.AfterFunc(r.Context(), func() { x.clientLeft(ctx, cancel) })
 	defer stop()
 	if failed := x.forward(ctx, r); failed != nil {
-		failed.write(w)
+		h.fail(w, failed)
 		return
 	}
 	defer x.upstream.Body.Close()
@@ -239,7 +239,7 @@ func (x *exchange) durable(ctx context.Context) error {
 // answer, so it is read to its end and settled, as for a client that left.
 func (x *exchange) drop(ctx context.Context, w http.ResponseWriter) {
 	x.gone.Store(true)
-	answerDropped().write(w)
+	x.handler.fail(w, answerDropped())
 	if flusher, ok := w.(http.Flusher); ok {
 		flusher.Flush()
 	}

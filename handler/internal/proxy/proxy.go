@@ -21,6 +21,7 @@ import (
 	"github.com/costgate/costgate/handler/internal/ledger"
 	"github.com/costgate/costgate/handler/internal/pricing"
 	"github.com/costgate/costgate/handler/internal/quota"
+	"github.com/costgate/costgate/handler/internal/telemetry"
 	"github.com/costgate/costgate/handler/internal/usage"
 )
 
@@ -58,6 +59,7 @@ type Options struct {
 	LogContent  bool                          // log prompts and answers
 	Now         func() time.Time
 	Log         *slog.Logger
+	Metrics     *telemetry.Registry // counts what was refused, by code
 }
 
 // Handler is the Proxy function. It is safe for concurrent use.
@@ -97,6 +99,9 @@ func New(o Options) *Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Metrics == nil {
+		o.Metrics = new(telemetry.Registry)
+	}
 	if o.StreamMax == 0 {
 		o.StreamMax = 25 * time.Minute
 	}
@@ -107,18 +112,18 @@ func New(o Options) *Handler {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	product, key, failed := h.authenticate(r)
 	if failed != nil {
-		failed.write(w)
+		h.fail(w, failed)
 		return
 	}
 	w.Header().Set("x-costgate-product", product.ID)
 	path := strings.TrimPrefix(r.URL.EscapedPath(), "/")
 	if len(path) < len(prefix) || !strings.EqualFold(path[:len(prefix)], prefix) {
-		notPriced(r).write(w)
+		h.fail(w, notPriced(r))
 		return
 	}
 	o, parameter := match(h.operations, r.Method, path[len(prefix):])
 	if o == nil {
-		notPriced(r).write(w)
+		h.fail(w, notPriced(r))
 		return
 	}
 	switch o.kind {
@@ -155,7 +160,7 @@ func ProductKey(h http.Header) string {
 func (h *Handler) Authenticate(w http.ResponseWriter, r *http.Request) (p *quota.Product, ok bool) {
 	p, _, failed := h.authenticate(r)
 	if failed != nil {
-		failed.write(w)
+		h.fail(w, failed)
 		return nil, false
 	}
 	return p, true
@@ -201,14 +206,14 @@ func (h *Handler) outgoing(ctx context.Context, r *http.Request, parts [][]byte,
 func (h *Handler) free(w http.ResponseWriter, r *http.Request) {
 	body, failed := readBody(w, r)
 	if failed != nil {
-		failed.write(w)
+		h.fail(w, failed)
 		return
 	}
 	out := h.outgoing(r.Context(), r, [][]byte{body}, int64(len(body)))
 	answer, err := h.options.Upstream.RoundTrip(out)
 	if err != nil {
 		h.options.Log.Warn("upstream did not answer", "error", err)
-		upstreamLost("Azure OpenAI did not answer. Try again.").write(w)
+		h.fail(w, upstreamLost("Azure OpenAI did not answer. Try again."))
 		return
 	}
 	defer answer.Body.Close()

@@ -24,9 +24,9 @@ func (h *Handler) stored(w http.ResponseWriter, r *http.Request, p *quota.Produc
 	switch {
 	case err != nil:
 		h.options.Log.Error("owner of a stored response could not be looked up", "error", err)
-		unavailable().write(w)
+		h.fail(w, unavailable())
 	case !owned:
-		noSuchResponse(http.StatusNotFound, "").write(w)
+		h.fail(w, noSuchResponse(http.StatusNotFound, ""))
 	case fetched && kept.Tokens == 0:
 		h.fetch(w, r, p, responseID)
 	default:
@@ -45,13 +45,13 @@ func (h *Handler) storedResponse(ctx context.Context, p *quota.Product, response
 func (h *Handler) fetch(w http.ResponseWriter, r *http.Request, p *quota.Product, responseID string) {
 	body, failed := readBody(w, r)
 	if failed != nil {
-		failed.write(w)
+		h.fail(w, failed)
 		return
 	}
 	answer, err := h.options.Upstream.RoundTrip(h.outgoing(r.Context(), r, [][]byte{body}, int64(len(body))))
 	if err != nil {
 		h.options.Log.Warn("upstream did not answer", "error", err)
-		upstreamLost("Azure OpenAI did not answer. Try again.").write(w)
+		h.fail(w, upstreamLost("Azure OpenAI did not answer. Try again."))
 		return
 	}
 	defer answer.Body.Close()

@@ -141,6 +141,26 @@ func labelText(name string, labels []string) string {
 	return b.String()
 }
 
+// Each visits counters and gauges. series is the name with its labels.
+func (r *Registry) Each(visit func(series string, value int64)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.families {
+		for _, s := range f.series {
+			name := f.name
+			if s.labels != "" {
+				name += "{" + s.labels + "}"
+			}
+			switch m := s.metric.(type) {
+			case *Counter:
+				visit(name, m.Value())
+			case *Gauge:
+				visit(name, m.Value())
+			}
+		}
+	}
+}
+
 var helpEscapes = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
 
 // WriteTo writes everything in Prometheus' text format, version 0.0.4.

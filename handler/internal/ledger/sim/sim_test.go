@@ -106,7 +106,7 @@ var budgets = []struct {
 	{ledger.WriteOffNotReduced, 4000, FocusOverlap | FocusLoss}, {ledger.LateDropped, 500, 0}, {ledger.LateBlind, 500, 0},
 	{ledger.VoidUsageFirst, 6000, FocusLists | FocusLoss},
 	{ledger.ListAnyETag, 6000, FocusLists | FocusLoss}, {ledger.SweepDeletesUnsent, 200, 0}, {ledger.SweepDeletesList, 1000, FocusLists},
-	{ledger.ReviseTwice, 100, 0}, {ledger.ReviseAnyETag, 1000, 0},
+	{ledger.PageUnwritten, 500, 0}, {ledger.PageDeletedEarly, 500, 0}, {ledger.ReviseTwice, 100, 0}, {ledger.ReviseAnyETag, 1000, 0},
 }
 
 // TestMain: the collector has better things to do than to keep the heap small.
