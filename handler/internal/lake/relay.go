@@ -12,10 +12,11 @@ import (
 
 // Limits of a Relay.
 const (
-	QueueMax      = 10_000  // entries in memory, however they came
-	BatchBytesMax = 1 << 20 // of one Send; a single record may be larger than what is left of it
-	StoredMax     = 5000    // entries that are in the sink and not acknowledged, from which on none is sent
-	RefusedMax    = 1000    // entries set aside because the sink can never take them
+	QueueMax      = 10_000   // entries in memory, however they came
+	QueueBytesMax = 64 << 20 // of the records that wait; a single one may be larger than what is left of it
+	BatchBytesMax = 1 << 20  // of one Send; a single record may be larger than what is left of it
+	StoredMax     = 5000     // entries that are in the sink and not acknowledged, from which on none is sent
+	RefusedMax    = 1000     // entries set aside because the sink can never take them
 )
 
 // Options of a Relay. The zero value is ready for use.
@@ -75,11 +76,13 @@ type Relay struct {
 
 	mu     sync.Mutex
 	queue  []Entry
+	bytes  int            // of the records in queue
 	held   map[name]*hold // queued, in flight, or stored and not acknowledged
 	behind bool           // an entry was turned away: only a scan finds it
 	stats  Stats          // what has been done; what waits is counted when asked for
 
 	// Of Run's goroutine.
+	around  map[string]bool   // products that the next batch leaves out: the last try with them failed
 	stored  []Entry           // in the sink, acknowledgement failed
 	seen    map[name]struct{} // found by the last scan, not ripe
 	refused map[name]struct{} // the sink cannot take them
@@ -105,12 +108,12 @@ func (r *Relay) Offer(e Entry) bool {
 	if _, ok := r.held[e.name()]; ok {
 		return true
 	}
-	if r.behind || len(r.held) >= QueueMax {
+	if r.behind || len(r.held) >= QueueMax || r.overflows(len(r.queue), e) {
 		r.behind = true
 		return false
 	}
 	r.held[e.name()] = &hold{since: time.Now()}
-	r.queue = append(r.queue, e)
+	r.queue, r.bytes = append(r.queue, e), r.bytes+len(e.Record)
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -237,11 +240,11 @@ func (r *Relay) scan(work context.Context) (more bool) {
 		_, ripe := r.seen[e.name()]
 		switch {
 		case isHeld || isRefused:
-		case len(r.held) >= QueueMax:
+		case len(r.held) >= QueueMax, r.overflows(len(r.queue)+len(found), e):
 			r.behind = true
 		case r.options.Alone || full || wasBehind || ripe:
 			r.held[e.name()] = &hold{since: time.Now()}
-			found = append(found, e)
+			found, r.bytes = append(found, e), r.bytes+len(e.Record)
 		default:
 			seen[e.name()] = struct{}{}
 		}
@@ -289,31 +292,7 @@ func (r *Relay) step(work context.Context) error {
 	return r.send(work, r.take())
 }
 
-// take copies the next batch. It stays in the queue until the sink has it.
-func (r *Relay) take() []Entry {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	bytes, n := 0, 0
-	for n < len(r.queue) && n < r.options.BatchMax {
-		bytes += len(r.queue[n].Record) + 1
-		if n > 0 && bytes > BatchBytesMax {
-			break
-		}
-		n++
-	}
-	batch := slices.Clone(r.queue[:n])
-	r.stats.Sends++
-	for _, e := range batch {
-		h := r.held[e.name()]
-		if h.tried {
-			r.stats.Resent++
-		}
-		h.tried = true
-	}
-	return batch
-}
-
-// send stores and acknowledges the first entries of the queue. What it returns is
+// send stores and acknowledges a batch of the queue's. What it returns is
 // to be waited out; a record that was refused is not.
 func (r *Relay) send(work context.Context, batch []Entry) error {
 	records := make([][]byte, len(batch))
@@ -324,15 +303,13 @@ func (r *Relay) send(work context.Context, batch []Entry) error {
 	err := r.sink.Send(call, records)
 	cancel()
 	if err == nil {
-		r.mu.Lock()
-		r.queue = dropFirst(r.queue, len(batch))
-		r.stats.Sent += int64(len(batch))
-		r.mu.Unlock()
+		r.remove(batch, nil, nil)
 		r.acknowledge(work, batch)
 		return nil
 	}
 	partial, bad := (*PartialError)(nil), (*RecordError)(nil)
-	if !errors.As(err, &partial) || len(partial.Stored) != len(batch) {
+	parts := errors.As(err, &partial) && len(partial.Stored) == len(batch)
+	if !parts {
 		partial = &PartialError{Stored: make([]bool, len(batch))}
 	}
 	if !errors.As(err, &bad) || bad.Index < 0 || bad.Index >= len(batch) {
@@ -344,48 +321,10 @@ func (r *Relay) send(work context.Context, batch []Entry) error {
 	if bad != nil {
 		return nil // the rest goes with the next batch
 	}
+	if parts {
+		r.goAround(batch, partial.Stored)
+	}
 	return err
-}
-
-// remove takes out of the queue, which begins with batch, what is stored and what
-// was refused. The rest keeps its place and order.
-func (r *Relay) remove(batch []Entry, isStored []bool, bad *RecordError) (stored []Entry) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	left := make([]Entry, 0, len(r.queue))
-	for i, e := range batch {
-		switch {
-		case isStored[i]:
-			stored = append(stored, e)
-		case bad != nil && bad.Index == i:
-			r.refuse(e, bad)
-		default:
-			left = append(left, e)
-		}
-	}
-	r.queue = append(left, r.queue[len(batch):]...)
-	r.stats.Sent += int64(len(stored))
-	return stored
-}
-
-// refuse lets go of an entry. It stays in the outbox, and is tried again by the
-// next process. mu is held.
-func (r *Relay) refuse(e Entry, bad *RecordError) {
-	delete(r.held, e.name())
-	if len(r.refused) < RefusedMax {
-		r.refused[e.name()] = struct{}{}
-	}
-	r.stats.Refused++
-	r.options.Log.Error("a record stays in the outbox", "product_id", e.Product, "row", e.Row, "error", bad)
-}
-
-// dropFirst lets go of the memory of what is gone.
-func dropFirst(queue []Entry, n int) []Entry {
-	if n == len(queue) {
-		return nil
-	}
-	clear(queue[:n])
-	return queue[n:]
 }
 
 // acknowledge tells the outbox what the sink has, now and from earlier tries.
