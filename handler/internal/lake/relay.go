@@ -82,6 +82,10 @@ type Relay struct {
 	stats  Stats          // what has been done; what waits is counted when asked for
 
 	// Of Run's goroutine.
+	ticks   <-chan time.Time  // when to look into the outbox
+	more    bool              // it had more than one look returns
+	asked   []chan struct{}   // who waits for a look
+	found   int               // batches that the last look's entries may be in
 	around  map[string]bool   // products that the next batch leaves out: the last try with them failed
 	stored  []Entry           // in the sink, acknowledgement failed
 	seen    map[name]struct{} // found by the last scan, not ripe
@@ -139,16 +143,19 @@ func (r *Relay) Run(ctx context.Context) {
 
 	ticker := time.NewTicker(r.options.Interval)
 	defer ticker.Stop()
-	more := r.scan(work)
+	r.ticks = ticker.C
+	r.more = r.scan(work)
 	for {
-		for more || r.queued() > 0 {
+		for r.more || r.queued() > 0 {
 			if !r.flush(ctx, work) {
 				return
 			}
-			if more = more && ctx.Err() == nil; more {
-				more = r.scan(work)
+			if r.more = r.more && ctx.Err() == nil; !r.more {
+				break // what came meanwhile waits for company
 			}
+			r.more = r.scan(work)
 		}
+		r.looked()
 		select {
 		case <-ctx.Done():
 			if r.queued() > 0 { // offered since the queue was looked at
@@ -158,19 +165,57 @@ func (r *Relay) Run(ctx context.Context) {
 			return
 		case <-r.wake:
 			r.wait(ctx, r.options.Linger)
-		case <-ticker.C:
-			r.acknowledge(work, nil)
-			more = r.scan(work)
+		case <-r.ticks:
+			r.look(work)
 		case done := <-r.looks:
-			r.acknowledge(work, nil)
-			more = r.scan(work)
-			whole := r.queued() == 0 || r.flush(ctx, work) // a page; the loop goes on with the rest
-			close(done)
-			if !whole {
-				return
-			}
+			r.asked = append(r.asked, done)
+			r.look(work)
 		}
 	}
+}
+
+// look looks into the outbox. What it finds comes first.
+func (r *Relay) look(work context.Context) {
+	r.acknowledge(work, nil)
+	r.more = r.scan(work) || r.more
+	r.found = 2 // batches of a page
+}
+
+// meanwhile looks into the outbox between two batches, if it is time: under a
+// load that never lets the queue run empty there is no other moment.
+func (r *Relay) meanwhile(work context.Context) {
+	if r.found > 0 {
+		r.found--
+	}
+	if r.found == 0 {
+		r.looked()
+	}
+	ticks := r.ticks
+	if r.isBehind() { // nothing is offered until the queue is empty; then what was turned away comes after it
+		ticks = nil
+	}
+	select {
+	case <-ticks:
+		r.look(work)
+	case done := <-r.looks:
+		r.asked = append(r.asked, done)
+		r.look(work)
+	default:
+	}
+}
+
+func (r *Relay) isBehind() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.behind
+}
+
+// looked tells those that have asked for a look that what it found was sent.
+func (r *Relay) looked() {
+	for _, done := range r.asked {
+		close(done)
+	}
+	r.asked, r.found = nil, 0
 }
 
 // Look makes Run look into the outbox now, and waits until what it found first
@@ -256,13 +301,19 @@ func (r *Relay) scan(work context.Context) (more bool) {
 	return full && len(found) > 0 && len(r.refused) < RefusedMax
 }
 
-// flush sends the queue batch by batch until it is empty. Errors are waited out; it returns false if that was ended by the end of work.
+// flush sends the queue batch by batch, until it is empty, or until what is left
+// is fresh and less than a batch. Errors are waited out; it returns false if that
+// was ended by the end of work.
 func (r *Relay) flush(ctx, work context.Context) bool {
 	backoff := r.options.BackoffMin
 	for r.queued() > 0 {
 		err := r.step(work)
 		if err == nil {
 			backoff = r.options.BackoffMin
+			r.meanwhile(work)
+			if r.caughtUp() {
+				return true
+			}
 			continue
 		}
 		if work.Err() != nil {
@@ -278,6 +329,18 @@ func (r *Relay) flush(ctx, work context.Context) bool {
 		backoff = min(2*backoff, r.options.BackoffMax)
 	}
 	return true
+}
+
+// caughtUp tells whether all that waits came just now: it lingers. If entries
+// were turned away, now is the time to fetch them.
+func (r *Relay) caughtUp() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.queue) == 0 {
+		r.more = r.more || r.behind
+		return true
+	}
+	return len(r.queue) < r.options.BatchMax && len(r.wake) > 0 && !r.behind && len(r.around) == 0 && r.found == 0
 }
 
 var errUnacknowledged = errors.New("too many stored records are not acknowledged")
