@@ -87,7 +87,7 @@ func (a *App) Open(ctx context.Context) error {
 	_, embedded := a.store.(*boltstore.Store)
 	a.ledger = ledger.New(a.store, ledger.Options{
 		Instance: instance, Embedded: embedded, Log: a.log, Retention: a.config.Retention,
-		OnRecord: func(product, row string, record usage.Record) { a.offer(product, row, record) },
+		OnRecord: func(product, row string, record usage.Record) bool { return a.offer(product, row, record) },
 	})
 	scan := scanShared
 	if embedded {
@@ -123,13 +123,13 @@ func (a *App) Open(ctx context.Context) error {
 
 // offer hands a fresh record to the lake, so that it need not be read again. If
 // the relay's queue is full it is found in the outbox later.
-func (a *App) offer(product, row string, record usage.Record) {
+func (a *App) offer(product, row string, record usage.Record) (taken bool) {
 	doc, err := json.Marshal(record)
 	if err != nil {
 		a.log.Error("record cannot be written", "record", record.ID, "error", err)
-		return
+		return false
 	}
-	a.relay.Offer(lake.Entry{Product: product, Row: row, Record: doc})
+	return a.relay.Offer(lake.Entry{Product: product, Row: row, Record: doc})
 }
 
 // openStore opens the embedded store, or the table.

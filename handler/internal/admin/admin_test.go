@@ -177,6 +177,7 @@ func TestBadFields(t *testing.T) {
 	bad(with(`"multiplierPpm":100000001`), "multiplierPpm")
 	bad(with(`"models":"gpt-4o"`), "models")
 	bad(with(`"tags":{"a":1}`), "tags")
+	bad(with(tagsOf(admin.TagsBytesMax+1)), "tags")
 	bad(with(`"budgetAlerts":[{"at":0,"do":"stop"}]`), "budgetAlerts[0].at")
 	bad(with(`"budgetAlerts":[{"at":1}]`), "budgetAlerts[0]")
 	bad(with(`"budgetAlerts":[{"at":1,"do":"panic"}]`), "budgetAlerts[0].do")
@@ -350,4 +351,33 @@ func TestMe(t *testing.T) {
 	mine(records[0].ID).want(t, 200, "id", records[0].ID, "rev", 1)
 	mine("00000000-0000-7000-8000-000000000000").want(t, 404)
 	mine("x").want(t, 404)
+}
+
+// tagsOf are tags that take so many bytes as JSON; they are sent unescaped.
+func tagsOf(bytes int) string {
+	tags, left := []string{}, bytes-len(`{}`)
+	for i := 0; left > 0; i++ {
+		name := fmt.Sprintf("t%02d", i)
+		overhead := len(name) + len(`"":""`)
+		if i > 0 {
+			overhead++ // the comma
+		}
+		n := min(admin.TagValueRunesMax, (left-overhead)/6)
+		value := strings.Repeat("<", n)
+		if left -= overhead + 6*n; left < 6+20 { // what is left goes into this one
+			value, left = value+strings.Repeat("x", left), 0
+		}
+		tags = append(tags, `"`+name+`":"`+value+`"`)
+	}
+	return `"tags":{` + strings.Join(tags, ",") + `}`
+}
+
+// TestTagsMax: every record carries the tags, so all of them together are bounded.
+func TestTagsMax(t *testing.T) {
+	f := newFixture(t)
+	body := func(bytes int) string {
+		return `{"productName":"P","amount":"1",` + tagsOf(bytes) + `}`
+	}
+	f.create(body(admin.TagsBytesMax)).want(t, http.StatusOK)
+	f.create(body(admin.TagsBytesMax+1)).want(t, http.StatusBadRequest)
 }

@@ -20,6 +20,7 @@ const (
 	TagsMax          = 50
 	TagKeyRunesMax   = 64
 	TagValueRunesMax = 256
+	TagsBytesMax     = 16 << 10 // of all of them as JSON: every record carries them
 	ModelsMax        = 100
 	ModelRunesMax    = 128
 	StepsMax         = 20
@@ -352,6 +353,9 @@ func (c *change) takeTags(raw []byte) *problem {
 		if p := readableText("tags."+key, value+".", TagValueRunesMax+1); p != nil { // an empty value is fine
 			return p
 		}
+	}
+	if doc, _ := json.Marshal(tags); len(doc) > TagsBytesMax { // strings only: it cannot fail
+		return invalid("tags", "\"tags\" take %d bytes as JSON; at most %d are allowed.", len(doc), TagsBytesMax)
 	}
 	c.tags = &tags
 	return nil

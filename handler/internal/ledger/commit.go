@@ -258,7 +258,10 @@ func (b *book) hand(p *plan, now time.Duration) {
 	}
 	for i := range p.records {
 		r := &p.records[i]
-		b.ledger.options.OnRecord(b.product, markRow(b.window.Name, p.lease.ID, mark{r.ID, r.Rev}), *r)
+		m := mark{r.ID, r.Rev}
+		if !b.ledger.options.OnRecord(b.product, markRow(b.window.Name, p.lease.ID, m), *r) {
+			b.untaken(m, now-2*resendAfter)
+		}
 	}
 }
 

@@ -110,12 +110,14 @@ func (r *Refusal) Error() string { return "refused: " + string(r.Reason) }
 
 // Options are the parts a Ledger needs.
 type Options struct {
-	Instance string                                            // a name that no process ever had before
-	Embedded bool                                              // this process is the only user of the store
-	Now      func() time.Time                                  // of the default Runtime
-	Runtime  Runtime                                           // default Realtime(Now)
-	NewID    func(now time.Time) string                        // default UUIDv7
-	OnRecord func(product, outbox string, record usage.Record) // a record was stored: hand it to the lake; must not block
+	Instance string                     // a name that no process ever had before
+	Embedded bool                       // this process is the only user of the store
+	Now      func() time.Time           // of the default Runtime
+	Runtime  Runtime                    // default Realtime(Now)
+	NewID    func(now time.Time) string // default UUIDv7
+	// OnRecord hands a record that was stored to the lake. It must not block. What
+	// it does not take is found by the next look at the outbox.
+	OnRecord func(product, outbox string, record usage.Record) (taken bool)
 	// Retention is how long records are kept behind the end of their period, at
 	// least RetentionLeast; 0: for ever. See Retain.
 	Retention time.Duration
@@ -167,7 +169,7 @@ func New(store Store, options Options) *Ledger {
 		options.NewID = func(now time.Time) string { return recordIDFor(options.Runtime, now) }
 	}
 	if options.OnRecord == nil {
-		options.OnRecord = func(string, string, usage.Record) {}
+		options.OnRecord = func(string, string, usage.Record) bool { return true }
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)

@@ -18,6 +18,8 @@ import (
 // Limits of the outbox.
 const (
 	lookEntriesMax = 1000             // that one call of Unsent returns
+	togetherMin    = 3                // records that are read by one call if they lie close together
+	togetherMax    = 2                // calls for those of one list
 	lookMax        = 20 * time.Second // of one call of Unsent
 	lookProductMax = 10 * time.Second // of it, for one product
 	offersMax      = 20_000           // entries of which is known when they were returned
@@ -78,6 +80,7 @@ type look struct {
 	fresh   []string        // products with entries that are returned for the first time
 	read    int             // products that could be read
 	failed  []error
+	docs    map[string][]byte // records that were read together, by their rows
 }
 
 // Unsent returns records that the lake has not acknowledged, at most limit and
@@ -212,6 +215,7 @@ func (k *look) page(ctx context.Context, product string, e Entity) {
 // list returns what the lake lacks of a list that is nobody's.
 func (k *look) list(ctx context.Context, product, row string, marks []mark, name func(mark) string) {
 	have, missing := k.ledger.outbox.have(entryName{product, row}), 0
+	k.readTogether(ctx, product, marks, have, name)
 	for _, m := range marks {
 		if have[m] {
 			continue
@@ -240,11 +244,52 @@ func (k *look) own(ctx context.Context) {
 		if err := b.deletePages(ctx, done); err != nil {
 			k.failed = noted(k.failed, fmt.Errorf("pages of %s: %w", b.product, err))
 		}
-		for _, m := range marks {
-			if k.full() || ctx.Err() != nil {
-				return
+		name := func(m mark) string { return markRow(b.window.Name, lease, m) }
+		for some := range slices.Chunk(marks, UnsentMax) {
+			k.readTogether(ctx, b.product, some, nil, name)
+			for _, m := range some {
+				if k.full() || ctx.Err() != nil {
+					return
+				}
+				k.offerMark(ctx, b.product, name(m), m)
 			}
-			k.offerMark(ctx, b.product, markRow(b.window.Name, lease, m), m)
+		}
+	}
+}
+
+// readTogether reads the records of a list that are due, where they lie close
+// together: one call for some hundred of them, not one for each. What it does not
+// find is read alone.
+func (k *look) readTogether(ctx context.Context, product string, marks []mark, have map[mark]bool, name func(mark) string) {
+	k.docs = nil
+	if k.full() || ctx.Err() != nil {
+		return
+	}
+	now, rows := k.ledger.rt.Elapsed(), make([]string, 0, len(marks))
+	for _, m := range marks {
+		row, err := usageRow(m.ID)
+		if record, due := k.ledger.outbox.due(entryName{product, name(m)}, k.number, now); err == nil && !have[m] && due && record == nil {
+			rows = append(rows, row)
+		}
+	}
+	if rows = rows[:min(len(rows), k.limit-len(k.entries))]; len(rows) < togetherMin {
+		return
+	}
+	slices.Sort(rows)
+	k.docs = make(map[string][]byte, len(rows))
+	from, last := rows[0], rows[len(rows)-1]
+	for range togetherMax {
+		page, err := k.ledger.store.Range(ctx, product, from, last+".", PageMax)
+		if err != nil {
+			return // each is tried alone, and tells what is wrong
+		}
+		for _, e := range page.Entities {
+			if _, wanted := slices.BinarySearch(rows, e.Row); wanted {
+				k.docs[e.Row] = []byte(e.Texts["Doc"])
+			}
+		}
+		if from = page.Next; from == "" {
+			return
 		}
 	}
 }
@@ -264,6 +309,9 @@ func (k *look) offer(ctx context.Context, product, row, usageRow string) {
 	record, due := k.ledger.outbox.due(name, k.number, now)
 	if !due {
 		return
+	}
+	if record == nil {
+		record = k.docs[usageRow]
 	}
 	if record == nil {
 		e, err := k.ledger.store.Get(ctx, product, usageRow)

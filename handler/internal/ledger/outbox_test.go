@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -100,7 +101,7 @@ func TestUnsentReadsARecordOnce(t *testing.T) {
 		}
 		const all = 31 // with the Create
 		for range 3 {
-			look(all, all)
+			look(all, 1) // the list of the closed lease is read together
 			time.Sleep(3 * time.Second)
 			look(all, 0)
 			for range 3 {
@@ -109,7 +110,7 @@ func TestUnsentReadsARecordOnce(t *testing.T) {
 			}
 			time.Sleep(3 * time.Second)
 		}
-		look(all, all)
+		look(all, 1)
 		if err := live.Acknowledge(t.Context(), unsent(t, live, 100)); err != nil {
 			t.Fatal(err)
 		}
@@ -164,10 +165,11 @@ func TestOwnRecordsAreOfferedAgain(t *testing.T) {
 		store := newWatched()
 		var mu sync.Mutex
 		var offered []ledger.OutboxEntry
-		l := ledger.New(store, ledger.Options{Instance: "a", OnRecord: func(product, row string, _ usage.Record) {
+		l := ledger.New(store, ledger.Options{Instance: "a", OnRecord: func(product, row string, _ usage.Record) bool {
 			mu.Lock()
 			defer mu.Unlock()
 			offered = append(offered, ledger.OutboxEntry{Product: product, Row: row})
+			return true
 		}})
 		p := mustCreate(t, l)
 		if err := l.Acknowledge(t.Context(), offered); err != nil {
@@ -232,4 +234,61 @@ func TestWhatCannotBeReadHidesNothing(t *testing.T) {
 			t.Errorf("without a store: %v", err)
 		}
 	})
+}
+
+// TestUntakenRecordsAreFoundAtOnce: what the relay has turned away waits for
+// nothing.
+func TestUntakenRecordsAreFoundAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newWatched()
+		l := ledger.New(store, ledger.Options{Instance: "a", OnRecord: func(string, string, usage.Record) bool { return false }})
+		p := mustCreate(t, l)
+		for range ledger.UnsentMax + 1 { // on a page, and one in the lease
+			hold, err := reserve(t.Context(), l, p, 1, 1)
+			if err == nil {
+				err = settle(t.Context(), l, hold, 0)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := len(unsent(t, l, 1000)); n != ledger.UnsentMax+2 { // with the Create
+			t.Errorf("%d entries", n)
+		}
+	})
+}
+
+// TestLongRecordsAreShortenedOnce: the lake gets what the books have, to the byte.
+func TestLongRecordsAreShortenedOnce(t *testing.T) {
+	store := newWatched()
+	var handed []usage.Record
+	l := ledger.New(store, ledger.Options{Instance: "a", OnRecord: func(_, _ string, r usage.Record) bool {
+		handed = append(handed, r)
+		return true
+	}})
+	p := mustCreate(t, l)
+	hold, err := reserve(t.Context(), l, p, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold.Record.User = usage.Text(strings.Repeat("<", ledger.TextUnitsMax/6))
+	if err := settle(t.Context(), l, hold, 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range handed {
+		doc, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, e := range store.rows(t, p.ID, "U.") {
+			found = found || e.Texts["Doc"] == string(doc)
+		}
+		if !found {
+			t.Errorf("the books have another form of %.200s", doc)
+		}
+	}
+	if last := handed[len(handed)-1]; last.User != "" || last.Charge.N != 1 {
+		t.Errorf("user of %d bytes, charge %d", len(last.User), last.Charge.N)
+	}
 }

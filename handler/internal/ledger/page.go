@@ -87,6 +87,16 @@ func (b *book) turn(g *page) {
 	}
 }
 
+// untaken notes that a record was offered in vain: the next look has to find it.
+// b.mu is held.
+func (b *book) untaken(m mark, long time.Duration) {
+	if g := b.paged[m]; g != nil {
+		g.offered = long
+	} else if _, listed := b.offered[m]; listed {
+		b.offered[m] = long
+	}
+}
+
 // leave forgets a page. b.mu is held.
 func (b *book) leave(g *page) {
 	if b.paged[g.marks[0]] != g {

@@ -19,8 +19,9 @@ type handed struct {
 
 func newHanded(store ledger.Store, instance string) *handed {
 	h := new(handed)
-	h.Ledger = ledger.New(store, ledger.Options{Instance: instance, OnRecord: func(product, row string, _ usage.Record) {
+	h.Ledger = ledger.New(store, ledger.Options{Instance: instance, OnRecord: func(product, row string, _ usage.Record) bool {
 		h.entries = append(h.entries, ledger.OutboxEntry{Product: product, Row: row})
+		return true
 	}})
 	return h
 }

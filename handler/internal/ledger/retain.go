@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/costgate/costgate/handler/internal/usage"
@@ -110,6 +111,13 @@ func (l *Ledger) retainSome(ctx context.Context, product string, p *readPeriod, 
 		return 0, false, err
 	}
 	records, waiting, err := l.oldRecords(ctx, product, p, unsent)
+	if err == nil && len(records) > 0 {
+		// What was revised since unsent was read: from here on the ETags tell.
+		unsent, err = l.unsentRows(ctx, product)
+		all := len(records)
+		records = slices.DeleteFunc(records, func(e Entity) bool { return unsent[e.Row] })
+		waiting = waiting || len(records) < all
+	}
 	if err != nil {
 		return 0, false, err
 	}

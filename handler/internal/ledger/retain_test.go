@@ -1,6 +1,8 @@
 package ledger_test
 
 import (
+	"context"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -22,10 +24,11 @@ type retention struct {
 
 func newRetention(t *testing.T, keep time.Duration) *retention {
 	r := &retention{t: t, store: memstore.New(1, time.Now)}
-	r.l = ledger.New(r.store, ledger.Options{Instance: "one", Retention: keep, OnRecord: func(product, row string, _ usage.Record) {
+	r.l = ledger.New(r.store, ledger.Options{Instance: "one", Retention: keep, OnRecord: func(product, row string, _ usage.Record) bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.fresh = append(r.fresh, ledger.OutboxEntry{Product: product, Row: row})
+		return true
 	}})
 	return r
 }
@@ -127,5 +130,63 @@ func TestSweepRetains(t *testing.T) {
 		}
 		f(end.Add(ledger.RetentionLeast-time.Minute), 2)
 		f(end.Add(ledger.RetentionLeast+time.Minute), 0)
+	})
+}
+
+// lateRevision revises a record after the outbox was looked into.
+type lateRevision struct {
+	ledger.Store
+	between func()
+}
+
+func (s *lateRevision) Range(ctx context.Context, partition, from, to string, limit int) (ledger.Page, error) {
+	page, err := s.Store.Range(ctx, partition, from, to, limit)
+	if strings.HasPrefix(from, "O.") && s.between != nil {
+		between := s.between
+		s.between = nil
+		between()
+	}
+	return page, err
+}
+
+// TestRetainSeesLateRevisions: a record that is revised while its period is
+// cleared stays until the lake has that too.
+func TestRetainSeesLateRevisions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRetention(t, 0)
+		p := mustCreate(t, r.l)
+		hold, err := reserve(t.Context(), r.l, p, 5, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		record := hold.Record
+		record.Charge, record.CostNanoUSD, record.UsageSource = usage.Of(5), usage.Of(5), usage.Text(usage.SourceSwept)
+		if _, err := r.l.Settle(t.Context(), hold, ledger.Settlement{Record: record}); err != nil {
+			t.Fatal(err)
+		}
+		r.rest(true)
+		r.fresh = nil
+		slow := &lateRevision{Store: r.store}
+		second := ledger.New(slow, ledger.Options{Instance: "two"})
+		slow.between = func() {
+			if _, err := r.l.Amend(t.Context(), p.ID, record.ID, ledger.Amendment{Charge: 3, CostNanoUSD: 3, By: "test"}); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, _, err := second.Retain(t.Context(), p.ID, time.Now().AddDate(1, 0, 0)); err != nil {
+			t.Fatal(err)
+		}
+		kept := false
+		records, _, err := r.l.History(t.Context(), p.ID, ledger.HistoryQuery{Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range records {
+			kept = kept || k.ID == record.ID && k.Rev == 2
+		}
+		if !kept {
+			t.Error("the revision is gone, and the lake does not have it")
+		}
+		wantClean(t, r.l, p)
 	})
 }

@@ -135,7 +135,8 @@ func productOf(e Entity) (*quota.Product, error) {
 }
 
 // recordEntities are the usage row of a record and the outbox row that points
-// to it.
+// to it. A record that is too long for a row loses what is by the way, here and
+// wherever the caller takes it next.
 func recordEntities(r *usage.Record) (row, outbox Entity, err error) {
 	name, err := usageRow(r.ID)
 	if err != nil {
@@ -143,9 +144,8 @@ func recordEntities(r *usage.Record) (row, outbox Entity, err error) {
 	}
 	doc, err := json.Marshal(r)
 	if err == nil && len(doc) > TextUnitsMax && utf16Units(string(doc)) > TextUnitsMax { // the money counts; the rest is by the way
-		shorter := *r
-		shorter.Tags, shorter.User, shorter.RequestID = nil, "", ""
-		doc, err = json.Marshal(&shorter)
+		r.Tags, r.User, r.RequestID = nil, "", ""
+		doc, err = json.Marshal(r)
 	}
 	if err != nil {
 		return row, outbox, err

@@ -48,10 +48,11 @@ func onStore(t *testing.T, store ledger.Store, processes, each int) {
 	for i := range ledgers {
 		ledgers[i] = ledger.New(store, ledger.Options{
 			Instance: fmt.Sprint("p", i), Embedded: processes == 1,
-			OnRecord: func(product, row string, _ usage.Record) {
+			OnRecord: func(product, row string, _ usage.Record) bool {
 				mu.Lock()
 				defer mu.Unlock()
 				offered[i] = append(offered[i], ledger.OutboxEntry{Product: product, Row: row})
+				return true
 			},
 		})
 	}

@@ -33,10 +33,12 @@ func (r *run) newProcess(slot int) *process {
 	store := &client{server: r.server, process: p, faults: &r.faults, disturb: r.disturb, saw: r.saw, count: r.count, local: r.embedded}
 	p.ledger = ledger.New(store, ledger.Options{
 		Instance: p.name, Embedded: r.embedded, Runtime: p, Log: log, Mutant: r.config.Mutant, Limits: r.limits,
-		OnRecord: func(product, row string, record usage.Record) {
-			if w.chance(90) { // else the relay's queue was full
+		OnRecord: func(product, row string, record usage.Record) bool {
+			taken := w.chance(90) // else the relay's queue was full
+			if taken {
 				*queue = append(*queue, told{ledger.OutboxEntry{Product: product, Row: row}, record.ID, record.Rev})
 			}
+			return taken
 		},
 	})
 	r.all = append(r.all, p)
