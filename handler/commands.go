@@ -39,6 +39,7 @@ commands:
   lake export write the records of a lake as Parquet, CSV or FOCUS rows
   prices refresh
               make a price file from the Azure Retail Prices API
+  import      make products of the quotas in the predecessor's table, with what they have left
   settings    print the table of settings
   help        print this
 
@@ -92,6 +93,16 @@ flags of prices refresh:
   -endpoint url       the price API (default https://prices.azure.com)
   -strict             write nothing if a meter was refused or two are in conflict
   -dry-run            write nothing but the report
+flags of import:
+  -table name         the predecessor's table, in the storage account of
+  -uri url            this table service, by your Azure identity; or of the connection string in IMPORT_STORAGE
+  -from file          in place of them, an export of the table: CSV or JSON
+  -balances file      lines key,balance out of its Redis cache; they count instead of the table's
+  -period name        total (default), month, week or day; the last three give the granted amount to each later period
+  -time-zone name     of the periods (default UTC)
+  -product name       only this product
+  -apply              make the products; without it nothing is written
+  -json               print JSON
 `
 
 // run is main without the process: it returns the exit code.
@@ -119,6 +130,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return lakeCommand(ctx, args, getenv, stdout, stderr)
 	case "prices":
 		return pricesCommand(ctx, args, getenv, stdout, stderr)
+	case "import":
+		return importCommand(ctx, args, getenv, stdout, stderr)
 	case "settings":
 		_, _ = io.WriteString(stdout, settingsTable())
 		return exitOK
