@@ -2,6 +2,8 @@
 SHELL := /bin/sh
 GO ?= go
 NPM ?= npm
+NODE ?= node
+FUNC ?= func
 export CGO_ENABLED ?= 0
 LINT := $(GO) tool -modfile=tools/go.mod
 
@@ -70,12 +72,49 @@ e2e/node_modules/.installed: e2e/package-lock.json
 	cd e2e && $(NPM) ci --no-audit --no-fund --ignore-scripts --loglevel=error
 	@touch $@
 
+# The files of an application on the Functions host, but for its binary.
+define assemble
+rm -rf dist && install -d -m 755 dist
+install -m 644 host.json .funcignore dist/
+for f in functions/*/; do n=$$(basename "$$f"); install -d -m 755 "dist/$$n" && install -m 644 "functions/$$n/function.json" "dist/$$n/" || exit 1; done
+endef
+
+# The same source gives the same bytes, wherever and whenever it is built. So no commit is stamped in: a clone, an
+# archive of it and a tree with another README would differ.
 .PHONY: package
-package: ## Assemble dist/, what the Functions host runs (linux/amd64)
-	rm -rf dist && mkdir dist
-	cp host.json dist/
-	for f in functions/*/; do n=$$(basename $$f); mkdir dist/$$n && cp $$f/function.json dist/$$n/; done
-	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build -trimpath -ldflags "-s -w" -o dist/gateway ./handler
+package: ## Assemble dist/, what the Functions host runs (static, linux/amd64)
+	$(assemble)
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 GOAMD64=v1 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o dist/gateway ./handler
+	chmod 755 dist/gateway
+
+.PHONY: zip
+zip: package ## Write bin/costgate.zip from dist/, for az functionapp deployment source config-zip
+	@$(GO) run ./e2e/pack/cmd/pack -dist dist -out bin/costgate.zip
+
+.PHONY: need-func
+need-func:
+	@command -v "$(FUNC)" >/dev/null 2>&1 || { echo "$(FUNC) is not here: install Azure Functions Core Tools 4.x" \
+		"(npm install -g azure-functions-core-tools@4). To try the gateway without it: make run"; exit 1; }
+
+# The binary is for this machine. DATA_DIR is outside of dist/, which each package makes anew. The simulator has a name of
+# its own, so that a debugger finds the gateway by its name; Azurite saves its tables on SIGINT only.
+.PHONY: start
+start: need-func deps build ## Run dist/ in the real Functions host, with Azurite and the simulator beside it; DEBUG=1: for a debugger
+	$(assemble)
+	$(GO) build $(if $(DEBUG),-gcflags "all=-N -l",-trimpath) -o dist/gateway ./handler
+	install -m 600 local.settings.json dist/
+	@mkdir -p .data/azurite && cp gateway .data/simulator; helpers=; trap 'kill -INT $$helpers; sleep 1; kill $$helpers 2>/dev/null; wait' EXIT; trap 'exit 130' INT TERM; \
+	.data/simulator simulator & helpers="$$helpers $$!"; \
+	$(NODE) e2e/node_modules/azurite/dist/src/azurite.js --silent --disableTelemetry --skipApiVersionCheck --location .data/azurite & helpers="$$helpers $$!"; \
+	DATA_DIR="$(CURDIR)/.data" $(FUNC) start --script-root dist
+
+.PHONY: need-app
+need-app:
+	@test -n "$(APP)" || { echo "Say which function app: make publish APP=<name>"; exit 2; }
+
+.PHONY: publish
+publish: need-app need-func package ## Deploy to the function app APP= with the func CLI
+	cd dist && $(FUNC) azure functionapp publish "$(APP)" --custom
 
 .PHONY: bench
 bench: build ## Measure against a bare reverse proxy; writes docs/benchmarks.md
@@ -113,4 +152,4 @@ fuzz: ## Fuzz every parser for FUZZTIME each (default 20s)
 
 .PHONY: clean
 clean: ## Remove what was built
-	rm -rf gateway dist e2e/node_modules
+	rm -rf gateway dist bin e2e/node_modules
