@@ -116,6 +116,12 @@ need-app:
 publish: need-app need-func package ## Deploy to the function app APP= with the func CLI
 	cd dist && $(FUNC) azure functionapp publish "$(APP)" --custom
 
+BICEP ?= bicep
+.PHONY: infra
+infra: ## Compile, lint and evaluate the Bicep files with BICEP=; writes azuredeploy.json and the snapshots
+	UPDATE=1 BICEP="$$(command -v $(BICEP))" $(GO) test ./handler -count=1 -run 'TestInfraBuild$$'
+	BICEP= $(GO) test ./handler -count=1 -run TestInfra
+
 .PHONY: bench
 bench: build ## Measure against a bare reverse proxy; writes docs/benchmarks.md
 	$(GO) run ./e2e/bench -gateway ./gateway -out docs/benchmarks.md $(ARGS)
