@@ -148,7 +148,7 @@ func printReport(w io.Writer, r *export.Report) {
 		{r.NoMoney, "records without a cost, which FOCUS has no row for"},
 		{r.Unsplit, "records in one row: the price book does not say what their meters cost"},
 		{r.Altered, "DOUBLES THAT DIFFER from the first one that was read"},
-		{r.Bad, "LINES THAT ARE NO RECORD"},
+		{r.Bad, "LINES THAT WERE NOT EXPORTED"},
 	} {
 		if line.n > 0 {
 			fmt.Fprintf(w, "  %d %s\n", line.n, line.what)

@@ -111,4 +111,5 @@ func TestLakeExportRefuses(t *testing.T) {
 	f("only CSV", exitSettings, "lake", "export", "-from", dir, "-format", "parquet")
 	f("no such file", exitSettings, "lake", "export", "-from", dir, "-format", "focus", "-prices", filepath.Join(dir, "none"))
 	f("no such file", exitFailed, "lake", "export", "-from", filepath.Join(dir, "none"), "-format", "csv")
+	f("no lake is here", exitFailed, "lake", "export", "-from", t.TempDir(), "-format", "csv")
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strings"
 
 	"github.com/costgate/costgate/handler/internal/audit"
 	"github.com/costgate/costgate/handler/internal/export"
@@ -52,7 +53,9 @@ func openBooks(ctx context.Context, command string, getenv func(string) string, 
 	return ledger.New(app.store, ledger.Options{}), func() { _ = app.Close() }, true
 }
 
-// verifyCommand compares the books of all products, or of one, with their rows.
+// verifyCommand compares the books of all products, or of one, with their rows,
+// and a lake with them. It ends with 0 if all agree, with 1 if something differs,
+// and with 2 if it could not find out.
 func verifyCommand(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	var only, folder string
 	var asJSON bool
@@ -92,7 +95,7 @@ func verifyCommand(ctx context.Context, args []string, getenv func(string) strin
 		fmt.Fprintf(stderr, "gateway verify: no product %q\n", only)
 		return exitUnknown
 	}
-	var arrived *audit.Report
+	var arrived *lakeReport
 	if folder != "" {
 		if arrived, err = compareLake(ctx, books, checked, only == "", folder); err != nil {
 			fmt.Fprintf(stderr, "gateway verify: lake: %v\n", err)
@@ -118,35 +121,64 @@ func verifyCommand(ctx context.Context, args []string, getenv func(string) strin
 	return exitOK
 }
 
+// lakeReport is what was read of a lake, and how it compares.
+type lakeReport struct {
+	Files      int   `json:"files"`
+	Unfinished int64 `json:"unfinished"` // last lines without their end, passed over: they were not acknowledged
+	*audit.Report
+}
+
 // compareLake holds a lake, a folder of JSON lines or of Capture files, against
 // the books.
-func compareLake(ctx context.Context, books *ledger.Ledger, products []string, all bool, folder string) (*audit.Report, error) {
-	var bad []export.LineError
-	report, err := audit.Compare(ctx, books, products, all, func(visit func([]byte) error) (err error) {
-		bad, err = export.Read(ctx, folder, visit)
+func compareLake(ctx context.Context, books *ledger.Ledger, products []string, all bool, folder string) (*lakeReport, error) {
+	var read export.Reading
+	report, err := audit.Compare(ctx, books, products, all, func(visit func(audit.Line)) (err error) {
+		read, err = export.Read(ctx, folder, func(file string, line int64, record []byte) error {
+			visit(audit.Line{File: file, Number: line, Record: record})
+			return nil
+		}, func(e export.LineError) { visit(audit.Line{File: e.File, Number: e.Line, Broken: e.Reason}) })
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, line := range bad {
-		report.Findings = append(report.Findings, audit.Finding{What: line.Error()})
-	}
-	return report, nil
+	return &lakeReport{read.Files, read.Unfinished, report}, nil
 }
 
-func printLake(stdout io.Writer, r *audit.Report) {
+func printLake(stdout io.Writer, r *lakeReport) {
 	if r == nil {
 		return
 	}
+	say := func(format string, args ...any) { fmt.Fprintf(stdout, "lake: "+format+"\n", args...) }
 	for _, f := range r.Findings {
-		fmt.Fprintf(stdout, "lake: %s %s %s %s\n", f.Product, f.Period, f.ID, f.What)
+		var words []string
+		for _, word := range []string{f.Product, f.Period, f.ID, f.What} {
+			if word != "" {
+				words = append(words, word)
+			}
+		}
+		say("%s", strings.Join(words, " "))
 	}
 	if r.More > 0 {
-		fmt.Fprintf(stdout, "lake: %d more\n", r.More)
+		say("and %d more", r.More)
 	}
-	fmt.Fprintf(stdout, "lake: %d records of %d in the ledger, %d lines, %d of them doubles, %d records on their way, %d differences; they cost %s USD\n",
-		r.Distinct, r.Records, r.Lines, r.Doubled, r.Waiting, int64(len(r.Findings))+r.More, money.Nano(r.CostNanoUSD))
+	say("%d records in %d lines of %d files, %d lines are doubles", r.Distinct, r.Lines, r.Files, r.Doubled)
+	if r.Unfinished > 0 {
+		say("%d last lines without their end passed over", r.Unfinished)
+	}
+	if r.Broken > 0 {
+		say("%d LINES OR FILES CANNOT BE READ", r.Broken)
+	}
+	deleted := ""
+	if r.Deleted > 0 {
+		deleted = fmt.Sprintf(", and the sum of %d that it deleted", r.Deleted)
+	}
+	say("the ledger has %d records%s", r.Records, deleted)
+	say("cost: %s USD in the lake, %s USD in the ledger", money.Nano(r.CostNanoUSD), money.Nano(r.LedgerCostNanoUSD))
+	if r.Waiting > 0 {
+		say("%d RECORDS ARE ON THEIR WAY, which is no difference: the lake lacks their %s USD until they are sent", r.Waiting, money.Nano(r.WaitingCostNanoUSD))
+	}
+	say("%d differences", int64(len(r.Findings))+r.More)
 }
 
 // correctCommand sets a swept record to what its request really cost.

@@ -2,7 +2,7 @@
 // as it is in the books, and whether their sums agree to the nano-dollar.
 //
 // It reads both sides whole, in memory proportional to the number of records
-// (about 200 bytes each). It changes nothing.
+// (about 250 bytes each). It changes nothing.
 package audit
 
 import (
@@ -28,9 +28,19 @@ type Books interface {
 	Waiting(ctx context.Context, productID string) (ids map[string]bool, totals []ledger.Total, err error)
 }
 
-// Lake calls visit for every record of the lake, as JSON. Records may come more
-// than once, and in any order.
-type Lake func(visit func(record []byte) error) error
+// Line is a line of the lake, or an event of a Capture file.
+type Line struct {
+	File   string
+	Number int64  // from 1; 0: the file as a whole
+	Record []byte // JSON, valid during the call
+	Broken string // why there is no record; empty if there is one
+}
+
+func (l *Line) place() string { return fmt.Sprintf("%s:%d", l.File, l.Number) }
+
+// Lake calls visit for every line of the lake. Records may come more than once,
+// and in any order.
+type Lake func(visit func(Line)) error
 
 // Finding is a difference.
 type Finding struct {
@@ -40,17 +50,28 @@ type Finding struct {
 	What    string `json:"what"`
 }
 
-// Report is what a comparison found.
+// Report is what a comparison found. The sums are of the records that carry
+// cost: if nothing is found, what the lake's records cost and what waits are
+// what the ledger's cost.
 type Report struct {
 	Products int   `json:"products"`
-	Records  int64 `json:"records"`  // of the ledger
-	Lines    int64 `json:"lines"`    // of the lake
+	Records  int64 `json:"records"`  // that the ledger keeps
+	Deleted  int64 `json:"deleted"`  // records with cost of which it keeps only the sum
+	Lines    int64 `json:"lines"`    // of the lake, with records of these products
 	Distinct int64 `json:"distinct"` // records of the lake
 	// Doubled are lines that repeat one, which at-least-once allows.
 	Doubled int64 `json:"doubled"`
-	// Waiting are records of the ledger that are on their way.
-	Waiting     int64 `json:"waiting"`
-	CostNanoUSD int64 `json:"cost_nano_usd"` // of the lake's records
+	// Broken are lines and events that are no records, and files whose rest cannot
+	// be read.
+	Broken int64 `json:"broken"`
+	// Waiting are records of the ledger that the lake lacks, or has in an earlier
+	// revision only, and that are still to be sent: no differences.
+	Waiting int64 `json:"waiting"`
+
+	CostNanoUSD        int64 `json:"cost_nano_usd"`         // of the lake's records
+	LedgerCostNanoUSD  int64 `json:"ledger_cost_nano_usd"`  // of the ledger's, the deleted ones included
+	WaitingCostNanoUSD int64 `json:"waiting_cost_nano_usd"` // that the lake lacks by what is waiting
+
 	// Findings are differences, FindingsMax at most; More is how many more there are.
 	Findings []Finding `json:"findings"`
 	More     int64     `json:"more"`
@@ -62,8 +83,10 @@ type arrived struct {
 	period  string
 	rev     int
 	hash    [16]byte
+	spends  bool
 	charge  int64
 	cost    int64
+	tokens  int64
 	kept    bool // the ledger has it too
 	clash   bool // the lake has another one of the same id and revision
 }
@@ -77,10 +100,7 @@ func Compare(ctx context.Context, books Books, products []string, all bool, lake
 		wanted[id] = true
 	}
 	lines := map[string]*arrived{}
-	if err := lake(func(record []byte) error {
-		r.line(record, wanted, all, lines)
-		return nil
-	}); err != nil {
+	if err := lake(func(l Line) { r.line(&l, wanted, all, lines) }); err != nil {
 		return nil, err
 	}
 	for _, id := range products {
@@ -103,23 +123,35 @@ func (r *Report) find(f Finding) {
 }
 
 // line takes in one record of the lake: of several revisions the highest counts.
-func (r *Report) line(record []byte, wanted map[string]bool, all bool, lines map[string]*arrived) {
+func (r *Report) line(l *Line, wanted map[string]bool, all bool, lines map[string]*arrived) {
 	var u usage.Record
-	if err := json.Unmarshal(record, &u); err != nil || u.ID == "" {
-		r.Lines++
-		r.find(Finding{What: fmt.Sprintf("a line of the lake is no record: %.80q", record)})
+	if l.Broken == "" {
+		if err := json.Unmarshal(l.Record, &u); err != nil || u.ID == "" {
+			l.Broken = fmt.Sprintf("no record: %.80q", l.Record)
+		}
+	}
+	if l.Broken != "" {
+		r.Broken++
+		r.find(Finding{What: l.place() + ": " + l.Broken})
 		return
 	}
-	if !wanted[string(u.ProductID)] {
+	f := Finding{Product: string(u.ProductID), Period: string(u.Period), ID: u.ID}
+	if !wanted[f.Product] {
 		if all {
-			r.find(Finding{Product: string(u.ProductID), Period: string(u.Period), ID: u.ID, What: "the ledger has no such product"})
+			f.What = "the ledger has no such product"
+			r.find(f)
 		}
 		return
 	}
 	r.Lines++
-	next := &arrived{product: string(u.ProductID), period: string(u.Period), rev: u.Rev, hash: hashOf(&u)}
-	if u.Kind.Spends() {
-		next.charge, next.cost = u.Charge.N, u.CostNanoUSD.N
+	encoded := encode(&u)
+	if more := beyond(l.Record, encoded); more != "" {
+		f.What = fmt.Sprintf("is altered in the lake, %s: %s", l.place(), more)
+		r.find(f)
+	}
+	next := &arrived{product: f.Product, period: f.Period, rev: u.Rev, hash: hashOf(encoded), spends: u.Kind.Spends()}
+	if next.spends {
+		next.charge, next.cost, next.tokens = u.Charge.N, u.CostNanoUSD.N, u.PromptTokens.N+u.CompletionTokens.N
 	}
 	have := lines[u.ID]
 	switch {
@@ -134,13 +166,17 @@ func (r *Report) line(record []byte, wanted map[string]bool, all bool, lines map
 	}
 }
 
-// hashOf tells records apart by everything in them.
-func hashOf(u *usage.Record) (h [16]byte) {
+func encode(u *usage.Record) []byte {
 	data, err := json.Marshal(u)
 	if err != nil {
-		return h // what was decoded encodes
+		return nil // what was decoded encodes
 	}
-	sum := sha256.Sum256(data)
+	return data
+}
+
+// hashOf tells records apart by everything in them.
+func hashOf(encoded []byte) (h [16]byte) {
+	sum := sha256.Sum256(encoded)
 	copy(h[:], sum[:])
 	return h
 }
@@ -152,22 +188,29 @@ func (r *Report) product(ctx context.Context, books Books, id string, lines map[
 	}
 	err = books.EachRecord(ctx, id, func(u usage.Record) error {
 		r.Records++
-		in := lines[u.ID]
+		in, cost := lines[u.ID], int64(0)
+		if u.Kind.Spends() {
+			cost = u.CostNanoUSD.N
+		}
+		r.LedgerCostNanoUSD += cost
 		f := Finding{Product: id, Period: string(u.Period), ID: u.ID}
-		late := waiting[u.ID]
+		late := waiting[u.ID] // which excuses that it lacks, or is old, and nothing else
 		switch {
-		case in != nil && in.rev == u.Rev && in.hash == hashOf(&u) && !in.clash:
-		case late:
+		case in == nil && late:
 			r.Waiting++
+			r.WaitingCostNanoUSD += cost
 		case in == nil:
 			f.What = "is missing in the lake"
+		case in.rev < u.Rev && late:
+			r.Waiting++
+			r.WaitingCostNanoUSD += cost - in.cost
 		case in.rev < u.Rev:
 			f.What = fmt.Sprintf("the lake has revision %d of %d", in.rev, u.Rev)
-		case in.clash:
-			f.What = fmt.Sprintf("the lake has revision %d in two versions", in.rev)
 		case in.rev > u.Rev:
 			f.What = fmt.Sprintf("the lake has revision %d, the ledger %d", in.rev, u.Rev)
-		default:
+		case in.clash:
+			f.What = fmt.Sprintf("the lake has revision %d in two versions", in.rev)
+		case in.hash != hashOf(encode(&u)):
 			f.What = "is altered in the lake"
 		}
 		if f.What != "" {
@@ -186,9 +229,13 @@ func (r *Report) product(ctx context.Context, books Books, id string, lines map[
 }
 
 // gone holds what only the lake has against the totals that are kept of records
-// that were deleted.
+// that were deleted. Those count the records that carry cost; of others nothing
+// is kept, and the lake may have any.
 func (r *Report) gone(id string, totals []ledger.Total, lines map[string]*arrived) {
 	only := map[string]*ledger.Total{}
+	for i := range totals {
+		only[totals[i].Period] = &ledger.Total{}
+	}
 	for recordID, in := range lines {
 		if in.product != id {
 			continue
@@ -198,24 +245,29 @@ func (r *Report) gone(id string, totals []ledger.Total, lines map[string]*arrive
 		if in.kept {
 			continue
 		}
-		if !slices.ContainsFunc(totals, func(t ledger.Total) bool { return t.Period == in.period }) {
+		sum := only[in.period]
+		if sum == nil {
 			r.find(Finding{Product: id, Period: in.period, ID: recordID, What: "is in the lake, and not in the ledger"})
 			continue
 		}
-		if only[in.period] == nil {
-			only[in.period] = new(ledger.Total)
+		if in.spends {
+			sum.Records++
 		}
-		only[in.period].Charge += in.charge
-		only[in.period].CostNanoUSD += in.cost
+		sum.Charge += in.charge
+		sum.CostNanoUSD += in.cost
+		sum.Tokens += in.tokens
 	}
-	for _, t := range totals {
-		sum := only[t.Period]
-		if sum == nil {
-			sum = new(ledger.Total)
-		}
-		if sum.Charge != t.Charge || sum.CostNanoUSD != t.CostNanoUSD {
+	for i := range totals {
+		t := &totals[i]
+		r.Deleted += t.Records
+		r.LedgerCostNanoUSD += t.CostNanoUSD
+		if kept, found := sums(t), sums(only[t.Period]); kept != found {
 			r.find(Finding{Product: id, Period: t.Period, What: fmt.Sprintf(
-				"deleted records cost %d (nano-USD %d), those of the lake that the ledger does not keep %d (%d)", t.Charge, t.CostNanoUSD, sum.Charge, sum.CostNanoUSD)})
+				"the ledger deleted %s; the lake has beyond what the ledger keeps %s", kept, found)})
 		}
 	}
+}
+
+func sums(t *ledger.Total) string {
+	return fmt.Sprintf("%d records with cost, of %d tokens, charge %d, nano-USD %d", t.Records, t.Tokens, t.Charge, t.CostNanoUSD)
 }

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/hamba/avro/v2"
 )
 
 // Limits of a Capture file. Event Hubs takes no event above 1 MB, and writes
@@ -17,24 +15,11 @@ import (
 const (
 	BlockBytesMax  = 64 << 20 // of one block, compressed or not
 	HeaderBytesMax = 1 << 20  // of the header, which holds the schema
-	EventBytesMax  = 2 << 20  // of one text or one value of an event
 )
 
 const avroMagic = "Obj\x01"
 
-var (
-	errAvro = errors.New("not an Avro file, or a broken one")
-
-	// avroAPI bounds what a broken length can make it allocate.
-	avroAPI = avro.Config{MaxByteSliceSize: EventBytesMax, MaxSliceAllocSize: EventBytesMax}.Freeze()
-)
-
-// event is what counts of an event of Capture's schema, the record EventData of
-// the namespace Microsoft.ServiceBus.Messaging. The other fields are skipped by
-// the file's own schema.
-type event struct {
-	Body *[]byte `avro:"Body"`
-}
+var errAvro = errors.New("not an Avro file, or a broken one")
 
 // capture reads a file of Event Hubs Capture: an Avro object container file with
 // the codec null or deflate. Its events' bodies are records. After a block that
@@ -50,21 +35,25 @@ func (l *lake) capture(name string, in io.Reader) error {
 		var count int64
 		if count, err = c.block(); errors.Is(err, io.EOF) {
 			return nil
+		} else if err != nil {
+			break
 		}
-		decoder := avroAPI.NewDecoder(c.schema, bytes.NewReader(c.data))
-		for ; err == nil && count > 0; count-- {
+		for c.events.left = c.data; count > 0; count-- {
 			number++
-			var e event
-			if err = decoder.Decode(&e); err != nil {
+			body, reason := c.events.next()
+			if c.events.broken {
+				err = fmt.Errorf("%w: an event that is not of its schema", errAvro)
 				break
 			}
-			reason := errors.New("an event without a body")
-			if e.Body != nil {
-				reason = l.take(*e.Body)
+			if reason == nil {
+				reason = l.offer(name, number, body)
 			}
 			if stop := l.refused(name, number, reason); stop != nil {
 				return stop
 			}
+		}
+		if err == nil && len(c.events.left) > 0 {
+			err = fmt.Errorf("%w: a block with %d bytes behind its events", errAvro, len(c.events.left))
 		}
 	}
 	return l.bad(LineError{File: name, Line: number, Reason: err.Error() + "; the rest of the file is not read"})
@@ -75,7 +64,7 @@ func (l *lake) capture(name string, in io.Reader) error {
 // broken file names.
 type container struct {
 	in      *bufio.Reader
-	schema  avro.Schema
+	events  events
 	deflate bool
 	sync    [16]byte
 	data    []byte // of the block at hand, not compressed
@@ -101,29 +90,8 @@ func (c *container) header() error {
 	default:
 		return fmt.Errorf("the codec %.20q cannot be read: it is null or deflate", codec)
 	}
-	if c.schema, err = avro.ParseBytesWithCache([]byte(meta["avro.schema"]), "", &avro.SchemaCache{}); err != nil {
-		return fmt.Errorf("%w: the schema cannot be read", errAvro)
-	}
-	record, ok := c.schema.(*avro.RecordSchema)
-	if !ok || !hasBody(record) {
-		return fmt.Errorf("%w: its schema is not that of Event Hubs Capture", errAvro)
-	}
-	return nil
-}
-
-func hasBody(record *avro.RecordSchema) bool {
-	for _, field := range record.Fields() {
-		union, ok := field.Type().(*avro.UnionSchema)
-		if field.Name() != "Body" || !ok || !union.Nullable() {
-			continue
-		}
-		for _, kind := range union.Types() {
-			if kind.Type() == avro.Bytes {
-				return true
-			}
-		}
-	}
-	return false
+	c.events.fields, c.events.body, err = bodyOf(meta["avro.schema"])
+	return err
 }
 
 // metadata reads a map of texts to bytes: blocks of a count, or of a negative

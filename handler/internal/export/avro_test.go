@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -62,14 +63,118 @@ func TestBrokenCaptureFiles(t *testing.T) {
 	f("a huge block", string(huge), 0, 0, "a block of 1 events and 67108865 bytes")
 	f("a block of that size that is not there", string(binary.AppendVarint(binary.AppendVarint(append([]byte{}, good[:header]...), 1), BlockBytesMax)), 0, 0, "cut off")
 	f("a negative count", string(binary.AppendVarint(binary.AppendVarint(append([]byte{}, good[:header]...), -1), 0)), 0, 0, "a block of -1 events")
-	f("more events than bytes", string(binary.AppendVarint(binary.AppendVarint(append([]byte{}, good[:header]...), 5), 0))+string(good[header-16:header]), 0, 1, "EOF")
+	f("more events than bytes", string(binary.AppendVarint(binary.AppendVarint(append([]byte{}, good[:header]...), 5), 0))+string(good[header-16:header]), 0, 1, "not of its schema")
 	f("an empty body", string(captureFile(t, ocf.Null, line(t, sold(1)), []byte{}, line(t, sold(2)))), 2, 2, "empty")
 	f("no body", string(captureFile(t, ocf.Null, line(t, sold(1)), nil, line(t, sold(2)))), 2, 2, "without a body")
 	f("another body", string(captureFile(t, ocf.Null, line(t, sold(1)), []byte("ping"), line(t, sold(2)))), 2, 2, "no record")
 	long := sold(2)
 	long.User = usage.Text(strings.Repeat("x", RecordBytesMax))
 	f("a long body", string(captureFile(t, ocf.Deflate, line(t, sold(1)), line(t, long), line(t, sold(3)))), 2, 2, "more than 200000 bytes")
-	f("a body above all limits", string(captureFile(t, ocf.Null, line(t, sold(1)), bytes.Repeat([]byte("x"), EventBytesMax+1))), 1, 2, "rest of the file")
+	f("a huge body", string(captureFile(t, ocf.Null, line(t, sold(1)), bytes.Repeat([]byte("x"), 3<<20), line(t, sold(3)))), 2, 2, "more than 200000 bytes")
+	f("fewer events than there are", string(good[:header])+"\x02"+string(good[header+1:]), 1, 1, "bytes behind its events")
+}
+
+// bodies is a container file of events that have a body of some type between
+// fields of all other types.
+func bodies(t testing.TB, kind string, bodies ...any) string {
+	t.Helper()
+	var out bytes.Buffer
+	encoder, err := ocf.NewEncoder(`{"type":"record","name":"EventData","fields":[
+		{"name":"Null","type":"null"},{"name":"Boolean","type":"boolean"},{"name":"Int","type":"int"},{"name":"Long","type":"long"},
+		{"name":"Float","type":"float"},{"name":"Double","type":"double"},{"name":"String","type":"string"},{"name":"Bytes","type":"bytes"},
+		{"name":"Fixed","type":{"type":"fixed","name":"F","size":3}},{"name":"Enum","type":{"type":"enum","name":"E","symbols":["A","B"]}},
+		{"name":"Body","type":`+kind+`},
+		{"name":"Ref","type":"F"},{"name":"Record","type":{"type":"record","name":"R","fields":[{"name":"x","type":["null","R"]}]}},
+		{"name":"Array","type":{"type":"array","items":"string"}},{"name":"Nulls","type":{"type":"array","items":{"type":"record","name":"N","fields":[]}}},
+		{"name":"Map","type":{"type":"map","values":{"type":"map","values":["long","double","string","bytes"]}}}]}`, &out, ocf.WithBlockLength(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range bodies {
+		err := encoder.Encode(map[string]any{
+			"Null": nil, "Boolean": true, "Int": -70_000, "Long": int64(1) << 40, "Float": float32(1), "Double": float64(2), "String": "text", "Bytes": []byte("bytes"),
+			"Fixed": [3]byte{1, 2, 3}, "Enum": "B", "Body": body, "Ref": [3]byte{4, 5, 6},
+			"Record": map[string]any{"x": map[string]any{"R": map[string]any{"x": nil}}},
+			"Array":  []string{"a", "", "bc"}, "Nulls": []map[string]any{{}, {}},
+			"Map": map[string]any{"a": map[string]any{"b": map[string]any{"string": "c"}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := encoder.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// A body may be plain bytes, or of any union that bytes are in; of an event
+// whose body is something else only that event is told of.
+func TestBodies(t *testing.T) {
+	f := func(kind string, good int, reasons string, events ...any) {
+		t.Helper()
+		rows, report := run(t, Options{From: lakeOf(t, map[string]string{"a.avro": bodies(t, kind, events...)})})
+		got := ""
+		for _, bad := range report.BadLines {
+			got += fmt.Sprintf("%d: %s; ", bad.Line, bad.Reason)
+		}
+		if len(rows) != good || got != reasons {
+			t.Errorf("%s: %d rows, %q", kind, len(rows), got)
+		}
+	}
+	record := func(n int) []byte { return line(t, sold(n)) }
+	in := func(kind string, v any) any { return map[string]any{kind: v} }
+	f(`"bytes"`, 3, "2: empty; ", record(1), []byte{}, record(2), record(3))
+	f(`["null","bytes"]`, 2, "2: an event without a body; ", in("bytes", record(1)), nil, in("bytes", record(2)))
+	f(`["bytes","null"]`, 2, "1: an event without a body; ", nil, in("bytes", record(1)), in("bytes", record(2)))
+	f(`["bytes","string"]`, 2, "2: an event whose body is no bytes, but string; ", in("bytes", record(1)), in("string", "x"), in("bytes", record(2)))
+	f(`["string","null","bytes"]`, 1, "1: an event whose body is no bytes, but string; 2: an event without a body; ", in("string", "x"), nil, in("bytes", record(1)))
+	f(`["bytes",{"type":"array","items":"long"}]`, 1, "1: an event whose body is no bytes, but array; ", in("array", []int64{1, 2}), in("bytes", record(1)))
+	f(`["null","string"]`, 0, "0: not an Avro file, or a broken one: its schema is not that of Event Hubs Capture; the rest of the file is not read; ", in("string", "x"))
+}
+
+// Counts that a broken file names take no time, and schemas that hold themselves
+// end.
+func TestEventsEnd(t *testing.T) {
+	f := func(field string, data []byte, broken bool) {
+		t.Helper()
+		fields, body, err := bodyOf(`{"type":"record","name":"E","fields":[{"name":"x","type":` + field + `},{"name":"Body","type":"bytes"}]}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := events{fields: fields, body: body, left: data}
+		if got, _ := e.next(); e.broken != broken || !broken && string(got) != "r" {
+			t.Errorf("%s: %q, broken %v", field, got, e.broken)
+		}
+	}
+	long := func(numbers ...int64) (data []byte) {
+		for _, n := range numbers {
+			data = binary.AppendVarint(data, n)
+		}
+		return data
+	}
+	rest := append(long(0, 1), 'r')
+	f(`{"type":"array","items":"null"}`, append(long(1<<62), rest...), false)
+	f(`{"type":"array","items":"bytes"}`, append(long(1<<62, 1), rest...), true)
+	f(`{"type":"map","values":"null"}`, append(long(1<<62), rest...), true)
+	f(`{"type":"array","items":"bytes"}`, append(append(long(-2, 3), 2, 0, 0), rest...), false)
+	f(`{"type":"array","items":"bytes"}`, long(-2, 1<<62), true)
+	f(`{"type":"array","items":"bytes"}`, long(-2, -1), true)
+	f(`{"type":"fixed","name":"F","size":9}`, rest, true)
+	f(`["null","long"]`, long(2), true)
+	f(`["null","long"]`, long(-1), true)
+	f(`"string"`, long(-1), true)
+	f(`"long"`, bytes.Repeat([]byte{0xff}, 11), true)
+	f(`"E"`, rest, true)
+	f(`{"type":"array","items":"E"}`, bytes.Repeat([]byte{2}, 1000), true)
+	list := func(depth int) string {
+		return strings.Repeat(`{"type":"array","items":`, depth) + `"null"` + strings.Repeat("}", depth)
+	}
+	deep := func(depth int) []byte {
+		return append(append(bytes.Repeat(long(1), depth), bytes.Repeat(long(0), depth-1)...), rest...)
+	}
+	f(list(nestedMax-1), deep(nestedMax-1), false)
+	f(list(nestedMax), deep(nestedMax), true)
 }
 
 // The library's writer and ours agree on the frame, its header's metadata in
@@ -119,7 +224,7 @@ func FuzzLines(f *testing.F) {
 func readFuzzed(t *testing.T, reader func(*lake, string, io.Reader) error, data []byte) (read, bad int) {
 	t.Helper()
 	record, row := make([]value, len(recordColumns)), make([]value, len(focusColumns))
-	l := lake{note: &Report{}, bad: func(LineError) error { bad++; return nil }, take: func(line []byte) error {
+	l := lake{note: &Report{}, bad: func(LineError) error { bad++; return nil }, take: func(_ string, _ int64, line []byte) error {
 		var r usage.Record
 		if _, err := decode(line, &r); err != nil {
 			return err

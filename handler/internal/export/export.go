@@ -94,10 +94,22 @@ type Report struct {
 	Cost       money.Nano  `json:"cost_nano_usd"`   // of the exported records
 	NoMoney    int64       `json:"without_money"`   // FOCUS: records that carry no cost, which have no row
 	Unsplit    int64       `json:"unsplit"`         // FOCUS: records that have one row, because nobody knows what its meters cost
-	Bad        int64       `json:"bad_lines"`       // lines and events that are no record
+	Bad        int64       `json:"bad_lines"`       // lines and events that are no record, or none that the format can hold
 	BadLines   []LineError `json:"bad"`             // the first of them
 	Altered    int64       `json:"altered_records"` // doubles that are not what they double; the first one that was read counts
 	Outputs    []string    `json:"outputs"`
+}
+
+// refuse counts a line that is not exported, and names the first of them. With
+// Strict it ends the export.
+func (r *Report) refuse(line LineError, strict bool) error {
+	if r.Bad++; len(r.BadLines) < BadLinesMax {
+		r.BadLines = append(r.BadLines, line)
+	}
+	if strict {
+		return line
+	}
+	return nil
 }
 
 // Clean tells whether everything in the lake could be read and agreed.
@@ -130,11 +142,14 @@ func Run(ctx context.Context, o Options, stdout io.Writer) (*Report, error) {
 		emit = focusRows(&o, outputs, report)
 	}
 	err = index.each(ctx, func(r *usage.Record) error {
+		if err := emit(r); err != nil {
+			return err
+		}
 		report.Records++
 		if r.Kind.Spends() {
 			report.Cost += money.Nano(r.CostNanoUSD.N)
 		}
-		return emit(r)
+		return nil
 	})
 	if err != nil {
 		return report, err

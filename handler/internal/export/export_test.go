@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -288,20 +290,125 @@ func TestDecimal(t *testing.T) {
 func TestRead(t *testing.T) {
 	dir := lakeOf(t, map[string]string{
 		"a.avro":  string(captureFile(t, ocf.Deflate, line(t, sold(1)), nil)),
-		"b.jsonl": lines(t, sold(2), sold(2)) + "x\n" + "unfinished",
+		"b.jsonl": lines(t, sold(2), sold(2)) + "x\n" + strings.Repeat("y", RecordBytesMax+1) + "\n" + strings.Repeat("\n", BadLinesMax) + "unfinished",
+		"c.avro":  "broken",
 	})
-	var got []string
-	bad, err := Read(t.Context(), dir, func(record []byte) error {
-		if string(record) == "x" {
+	var got, places []string
+	var bad []LineError
+	read, err := Read(t.Context(), dir, func(file string, n int64, record []byte) error {
+		if len(record) < 2 {
 			return errors.New("no record")
 		}
-		got = append(got, string(record))
+		if len(record) > RecordBytesMax {
+			t.Error("a line that is too long")
+		}
+		got, places = append(got, string(record)), append(places, fmt.Sprintf("%s:%d", filepath.Base(file), n))
 		return nil
-	})
-	if err != nil || strings.Join(got, "\n")+"\n" != lines(t, sold(1), sold(2), sold(2)) {
-		t.Errorf("%v %v", got, err)
+	}, func(e LineError) { bad = append(bad, e) })
+	if err != nil || strings.Join(got, "\n")+"\n" != lines(t, sold(1), sold(2), sold(2)) || read != (Reading{Files: 3, Unfinished: 1}) {
+		t.Errorf("%.2000q %+v %v", got, read, err)
 	}
-	if len(bad) != 2 || bad[0].Error() != filepath.Join(dir, "a.avro")+":2: an event without a body" || bad[1].Line != 3 {
-		t.Errorf("%v", bad)
+	if diff := cmp.Diff([]string{"a.avro:1", "b.jsonl:1", "b.jsonl:2"}, places); diff != "" {
+		t.Error(diff)
+	}
+	if len(bad) != 4+BadLinesMax || bad[0].Error() != filepath.Join(dir, "a.avro")+":2: an event without a body" || bad[1].Line != 3 || bad[2].Line != 4 ||
+		bad[3+BadLinesMax].File != filepath.Join(dir, "c.avro") {
+		t.Errorf("%d: %v", len(bad), bad[:min(len(bad), 4)])
+	}
+}
+
+// A lake may be a link, and its files may be links to some that lie elsewhere.
+func TestLinks(t *testing.T) {
+	elsewhere := lakeOf(t, map[string]string{"x": lines(t, sold(2)), "deep/y.jsonl": lines(t, sold(3))})
+	dir := lakeOf(t, map[string]string{"a.jsonl": lines(t, sold(1)), "more/b.jsonl": lines(t, sold(4)), "notes.txt": "not of the lake"})
+	to := filepath.Join(lakeOf(t, nil), "lake")
+	link := func(target, name string) {
+		t.Helper()
+		if err := os.Symlink(target, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link(dir, to)
+	link(filepath.Join(elsewhere, "x"), filepath.Join(dir, "linked.jsonl"))
+	for _, from := range []string{dir, to, to + "/"} {
+		rows, report := run(t, Options{From: from})
+		if pick(rows, "id") != id(1)+"; "+id(2)+"; "+id(4) || report.Files != 3 {
+			t.Errorf("%s: %+v", from, report)
+		}
+	}
+	if rows, _ := run(t, Options{From: filepath.Join(to, "linked.jsonl")}); pick(rows, "id") != id(2) {
+		t.Errorf("a link to a file: %v", rows)
+	}
+	refused := func(name, target string, want error) {
+		t.Helper()
+		name = filepath.Join(dir, name)
+		link(target, name)
+		if _, err := Run(t.Context(), Options{From: to, To: Stdout, Format: CSV}, io.Discard); !errors.Is(err, want) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused("folder", filepath.Join(elsewhere, "deep"), ErrFolderLink)
+	refused("loop", dir, ErrFolderLink)
+	refused("gone.jsonl", filepath.Join(dir, "none"), os.ErrNotExist)
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe.jsonl"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(t.Context(), Options{From: dir, To: Stdout, Format: CSV}, io.Discard); err == nil || !strings.Contains(err.Error(), "pipe.jsonl: is no regular file") {
+		t.Errorf("a pipe: %v", err)
+	}
+}
+
+// A folder that has nothing of a lake is a wrong folder.
+func TestNoFiles(t *testing.T) {
+	to := filepath.Join(t.TempDir(), "out.csv")
+	for _, files := range []map[string]string{nil, {"notes.txt": "x", "day=2026-11-24/usage.csv": "x"}} {
+		dir := lakeOf(t, files)
+		if _, err := Run(t.Context(), Options{From: dir, To: to, Format: CSV}, nil); !errors.Is(err, ErrNoFiles) || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%v: %v", files, err)
+		}
+		if left, _ := os.ReadDir(filepath.Dir(to)); len(left) != 0 {
+			t.Errorf("%v was left", left)
+		}
+	}
+}
+
+// Cells are as they were recorded, whatever line breaks are in them.
+func TestCSVCells(t *testing.T) {
+	f := func(cell, want string) {
+		t.Helper()
+		var out strings.Builder
+		table, err := newCSV(&out, []field{{name: "a"}, {name: "b,c"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(table.row([]value{str(cell), str("x")}), table.close()); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.String(); got != "a,\"b,c\"\r\n"+want+",x\r\n" {
+			t.Errorf("%q: %q", cell, got)
+		}
+	}
+	f("", "")
+	f("plain text", "plain text")
+	f("a,b", `"a,b"`)
+	f(`say "a"`, `"say ""a"""`)
+	f("a\nb\rc\r\nd", "\"a\nb\rc\r\nd\"")
+	f("a\rb", "\"a\rb\"")
+	f("\r", "\"\r\"")
+	f("\n\r", "\"\n\r\"")
+	f(" a", `" a"`)
+	f("a\t", "\"a\t\"")
+	f("é\u2028\x00", "é\u2028\x00")
+	r := sold(1)
+	r.User = "a\nb\rc"
+	out := new(strings.Builder)
+	if _, err := Run(t.Context(), Options{From: lakeOf(t, map[string]string{"a.jsonl": lines(t, r)}), To: Stdout, Format: CSV}, out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), ",\"a\nb\rc\",") {
+		t.Errorf("%q", out.String())
 	}
 }

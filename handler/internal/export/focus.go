@@ -166,11 +166,12 @@ func (c *charge) sku(price bool) string {
 	return key + "#" + c.meter.name
 }
 
-// focusRows writes the rows of each record that carries a cost in money.
+// focusRows writes the rows of each record that carries a cost in money: all of
+// them, or none if one of them does not fit.
 func focusRows(o *Options, out *outputs, report *Report) func(*record) error {
 	out.name, out.fields = "focus", fields(focusColumns)
 	split := meters{book: o.Prices, found: map[string]*sheet{}}
-	row := make([]value, len(focusColumns))
+	var rows [][]value // as many as a record ever had
 	return func(r *record) error {
 		if !r.Kind.Spends() || !r.CostNanoUSD.Known {
 			report.NoMoney++
@@ -178,21 +179,30 @@ func focusRows(o *Options, out *outputs, report *Report) func(*record) error {
 		}
 		cost := money.Nano(r.CostNanoUSD.N)
 		c := charge{record: r, account: [2]string{o.BillingAccount, o.BillingName}, writeOff: r.Kind == usage.KindWriteOff}
-		parts := []meter{{list: cost, cost: cost}}
+		parts, whole := []meter{{list: cost, cost: cost}}, false
 		if !c.writeOff {
 			list := cost
 			if r.ListCostNanoUSD.Known {
 				list = money.Nano(r.ListCostNanoUSD.N)
 			}
-			var whole bool
-			if parts, whole = split.split(r, list, cost); whole {
-				report.Unsplit++
-			}
+			parts, whole = split.split(r, list, cost)
 		}
-		for _, c.meter = range parts {
-			if err := cells(row, focusColumns, &c); err != nil {
+		for i := range parts {
+			if i == len(rows) {
+				rows = append(rows, make([]value, len(focusColumns)))
+			}
+			c.meter = parts[i]
+			if err := cells(rows[i], focusColumns, &c); err != nil {
 				return blame(r, err)
 			}
+			if err := out.fits(rows[i]); err != nil {
+				return blame(r, err)
+			}
+		}
+		if whole {
+			report.Unsplit++
+		}
+		for _, row := range rows[:len(parts)] {
 			report.Rows++
 			if err := out.row(r.Time, row); err != nil {
 				return err

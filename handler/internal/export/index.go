@@ -20,7 +20,7 @@ import (
 
 // IndexBytes is about how much memory an export needs for each record that it
 // writes, whatever the record holds.
-const IndexBytes = 200
+const IndexBytes = 270
 
 // place is what is remembered of a record: where in the spool it is.
 type place struct {
@@ -30,6 +30,8 @@ type place struct {
 	size   int32
 	rev    int32
 	sum    uint64 // of its bytes
+	line   int64  // of the lake
+	file   int32  // index in files
 }
 
 // index is the first pass: it finds the records to be written, and keeps them in
@@ -37,6 +39,7 @@ type place struct {
 type index struct {
 	options *Options
 	report  *Report
+	files   []string // of which there are records
 	places  []place
 	byID    map[uuid.UUID]int32
 	seed    maphash.Seed
@@ -76,15 +79,7 @@ func (x *index) close() {
 
 // readAll reads the lake and sorts what it found.
 func (x *index) readAll(ctx context.Context) error {
-	l := lake{take: x.take, note: x.report, bad: func(line LineError) error {
-		if x.report.Bad++; len(x.report.BadLines) < BadLinesMax {
-			x.report.BadLines = append(x.report.BadLines, line)
-		}
-		if x.options.Strict {
-			return line
-		}
-		return nil
-	}}
+	l := lake{take: x.take, note: x.report, bad: func(e LineError) error { return x.report.refuse(e, x.options.Strict) }}
 	if err := l.walk(ctx, x.options.From); err != nil {
 		return err
 	}
@@ -102,10 +97,7 @@ func (x *index) readAll(ctx context.Context) error {
 }
 
 // take notes a record. Its error says why it is none, or is a *spoolError.
-func (x *index) take(line []byte) error {
-	if len(line) > RecordBytesMax {
-		return fmt.Errorf("more than %d bytes", RecordBytesMax)
-	}
+func (x *index) take(file string, number int64, line []byte) error {
 	var r usage.Record
 	id, err := decode(line, &r)
 	if err != nil {
@@ -116,7 +108,13 @@ func (x *index) take(line []byte) error {
 		x.report.Excluded++
 		return nil
 	}
-	p := place{id: id, time: r.Time.UnixMilli(), offset: x.size, size: int32(len(line)), rev: int32(r.Rev), sum: maphash.Bytes(x.seed, line)}
+	if last := len(x.files) - 1; last < 0 || x.files[last] != file {
+		x.files = append(x.files, file)
+	}
+	p := place{
+		id: id, time: r.Time.UnixMilli(), offset: x.size, size: int32(len(line)), rev: int32(r.Rev), sum: maphash.Bytes(x.seed, line),
+		line: number, file: int32(len(x.files) - 1),
+	}
 	if at, known := x.byID[id]; known {
 		old := &x.places[at]
 		switch {
@@ -169,7 +167,8 @@ func decode(line []byte, r *usage.Record) (id uuid.UUID, err error) {
 	return id, nil
 }
 
-// each reads the chosen records again, by time and id.
+// each reads the chosen records again, by time and id. One of which do says that
+// it does not fit is told of, with its place in the lake.
 func (x *index) each(ctx context.Context, do func(*usage.Record) error) error {
 	line := make([]byte, 0, 4096)
 	for i := range x.places {
@@ -185,7 +184,11 @@ func (x *index) each(ctx context.Context, do func(*usage.Record) error) error {
 		if _, err := decode(line, &r); err != nil {
 			return &spoolError{err}
 		}
-		if err := do(&r); err != nil {
+		err := do(&r)
+		if unfit := (*unfitError)(nil); errors.As(err, &unfit) {
+			err = x.report.refuse(LineError{File: x.files[p.file], Line: p.line, Reason: err.Error()}, x.options.Strict)
+		}
+		if err != nil {
 			return err
 		}
 	}

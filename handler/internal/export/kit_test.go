@@ -96,10 +96,13 @@ func lines(t testing.TB, records ...usage.Record) string {
 	return out.String()
 }
 
-// lakeOf makes a folder of files.
+// lakeOf makes a folder of files, and returns its real name.
 func lakeOf(t testing.TB, files map[string]string) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, data := range files {
 		name = filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(name), 0o750); err != nil {

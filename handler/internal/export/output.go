@@ -36,7 +36,15 @@ type outputs struct {
 
 type pending struct{ temporary, name string }
 
-// row writes a row that belongs to a time. Times come in order.
+// fits tells whether the format can hold a row: its error is an *unfitError.
+func (o *outputs) fits(values []value) error {
+	if o.options.asParquet() {
+		return fitsParquet(o.fields, values)
+	}
+	return nil
+}
+
+// row writes a row that belongs to a time, and that fits. Times come in order.
 func (o *outputs) row(at time.Time, values []value) error {
 	day := ""
 	if o.options.Partition == PartitionDay {

@@ -75,6 +75,17 @@ func node(f *field) (n parquet.Node) {
 	return n
 }
 
+// fitsParquet tells whether a row can be written: its error is an *unfitError.
+func fitsParquet(fields []field, values []value) error {
+	for i, v := range values {
+		if f := &fields[i]; v.known && f.kind.scale() > 0 && (v.n >= decimalMax || v.n <= -decimalMax) {
+			return &unfitError{fmt.Sprintf("%s is too large for Parquet: %s", f.name, v.format(f.kind))}
+		}
+	}
+	return nil
+}
+
+// row writes a row that fits.
 func (t *parquetTable) row(values []value) error {
 	row := make(parquet.Row, len(values))
 	for i, v := range values {
@@ -88,9 +99,6 @@ func (t *parquetTable) row(values []value) error {
 			cell = parquet.ByteArrayValue([]byte(v.s))
 		case f.kind == boolean:
 			cell = parquet.BooleanValue(v.n != 0)
-		}
-		if v.known && f.kind.scale() > 0 && (v.n >= decimalMax || v.n <= -decimalMax) {
-			return fmt.Errorf("%s is too large for Parquet: %s", f.name, v.format(f.kind))
 		}
 		if f.required {
 			level = 0

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/parquet-go/parquet-go"
 
+	"github.com/costgate/costgate/handler/internal/pricing"
 	"github.com/costgate/costgate/handler/internal/usage"
 )
 
@@ -129,20 +131,69 @@ func TestParquetRowGroups(t *testing.T) {
 	}
 }
 
+// A record that Parquet's decimals cannot hold is told of and left out, with all
+// its rows; the others are exported.
 func TestParquetDecimalMax(t *testing.T) {
-	for cost, ok := range map[int64]bool{decimalMax - 1: true, decimalMax: false} {
-		r := sold(1)
-		r.CostNanoUSD, r.ListCostNanoUSD = usage.Of(cost), usage.Of(cost)
-		o := Options{From: lakeOf(t, map[string]string{"a.jsonl": lines(t, r)}), To: filepath.Join(t.TempDir(), "x.parquet"), Format: FOCUS, BillingAccount: "a"}
-		_, err := Run(t.Context(), o, nil)
-		if ok && err != nil || !ok && (err == nil || !strings.Contains(err.Error(), id(1)+": ") && !strings.Contains(err.Error(), "too large")) {
-			t.Errorf("%d: %v", cost, err)
+	for cost, fits := range map[int64]bool{decimalMax - 1: true, decimalMax: false, 2_000_000_000_000_000_000: false} {
+		absurd := sold(2)
+		absurd.CostNanoUSD, absurd.ListCostNanoUSD = usage.Of(cost), usage.Of(cost)
+		o := Options{
+			From: lakeOf(t, map[string]string{"a.jsonl": lines(t, sold(1), absurd), "b.jsonl": lines(t, sold(3))}),
+			To:   filepath.Join(t.TempDir(), "x.parquet"), Format: FOCUS, BillingAccount: "a",
+		}
+		report, err := Run(t.Context(), o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []LineError{}
+		if !fits {
+			want = append(want, LineError{filepath.Join(o.From, "a.jsonl"), 2, "record " + id(2) + ": BilledCost is too large for Parquet: " + decimal(cost, 9)})
+		}
+		if diff := cmp.Diff(want, report.BadLines); diff != "" || report.Clean() != fits || report.Bad != int64(len(want)) {
+			t.Errorf("%d: %s", cost, diff)
+		}
+		rows := int64(3 - len(want))
+		if report.Records != rows || report.Rows != rows || report.Unsplit != rows || fits != (report.Cost > decimalMax/2) {
+			t.Errorf("%d: %+v", cost, report)
+		}
+		if data, err := parquet.ReadFile[struct{ BilledCost int64 }](o.To); err != nil || int64(len(data)) != rows {
+			t.Errorf("%d: %d rows, %v", cost, len(data), err)
+		}
+		o.Strict, o.To = true, filepath.Join(t.TempDir(), "y.parquet")
+		line := LineError{}
+		if _, err := Run(t.Context(), o, nil); fits && err != nil || !fits && (!errors.As(err, &line) || line.Line != 2) {
+			t.Errorf("%d, strict: %v", cost, err)
+		}
+		if left, _ := os.ReadDir(filepath.Dir(o.To)); (len(left) == 1) != fits {
+			t.Errorf("%d, strict: %v", cost, left)
+		}
+	}
+}
+
+// Of a record only the last of whose meters does not fit, the others have no rows
+// either.
+func TestParquetAllMetersOrNone(t *testing.T) {
+	r := sold(1)
+	r.PriceKey, r.CompletionTokens = "gpt-4o/2024-11-20/GlobalStandard/*", usage.Of(1000)
+	r.ListCostNanoUSD = usage.Of(600*2500 + 400*1250 + 1000*10_000)
+	for cost, rows := range map[int64]int64{1_000_000_000_000_000_000: 3, 1_300_000_000_000_000_000: 0} {
+		r.CostNanoUSD = usage.Of(cost)
+		o := Options{
+			From: lakeOf(t, map[string]string{"a.jsonl": lines(t, r)}), To: filepath.Join(t.TempDir(), "x.parquet"), Format: FOCUS, BillingAccount: "a", Prices: pricing.Builtin(),
+		}
+		report, err := Run(t.Context(), o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := parquet.ReadFile[struct{ SkuMeter string }](o.To)
+		if err != nil || report.Rows != rows || int64(len(data)) != rows || report.Clean() != (rows > 0) {
+			t.Errorf("%d: %v, %+v, %v", cost, data, report, err)
 		}
 	}
 }
 
 func TestEmptyLakeHasASchema(t *testing.T) {
-	file := parquetFile(t, Options{From: lakeOf(t, nil), Format: Parquet})
+	file := parquetFile(t, Options{From: lakeOf(t, map[string]string{"a.jsonl": ""}), Format: Parquet})
 	if file.NumRows() != 0 || len(file.Schema().Columns()) != len(recordColumns) {
 		t.Errorf("%d rows, %v", file.NumRows(), file.Schema())
 	}

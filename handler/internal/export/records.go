@@ -103,6 +103,9 @@ func recordRows(out *outputs, report *Report) func(*record) error {
 		if err := cells(row, columns, r); err != nil {
 			return blame(r, err)
 		}
+		if err := out.fits(row); err != nil {
+			return blame(r, err)
+		}
 		report.Rows++
 		return out.row(r.Time, row)
 	}

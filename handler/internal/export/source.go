@@ -15,33 +15,64 @@ import (
 // RecordBytesMax bounds one record; no sink of the gateway takes a longer one.
 const RecordBytesMax = 200_000
 
+// What is wrong with a folder as a whole. To pass over either would be to take a
+// part of a lake for the whole.
+var (
+	ErrNoFiles    = errors.New("no lake is here: there is no *.jsonl and no *.avro file in any depth")
+	ErrFolderLink = errors.New("is a link to a folder, which is not followed: name that folder itself, or take the link away")
+)
+
 // lake reads the files of a lake one after the other, in the order of their
 // names.
 type lake struct {
-	take func(line []byte) error // a record; its error says why it is none
-	bad  func(LineError) error   // its error ends the reading
+	// take takes a record; its error says why it is none. Of a Capture file the
+	// number is that of the event.
+	take func(file string, number int64, record []byte) error
+	bad  func(LineError) error // its error ends the reading
 	note *Report
 }
 
 // walk reads a file, or a folder with all that is below it. Files of other
-// names than *.jsonl and *.avro are left alone.
+// names than *.jsonl and *.avro are left alone. Links to files are followed, and
+// so is from; below it, links to folders are refused: a tree that is followed
+// through them may hold itself.
 func (l *lake) walk(ctx context.Context, from string) error {
 	if info, err := os.Stat(from); err != nil {
 		return err
 	} else if !info.IsDir() {
 		return l.file(from)
 	}
-	return filepath.WalkDir(from, func(name string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
+	root, err := filepath.EvalSymlinks(from) // WalkDir does not
+	if err != nil {
+		return err
+	}
+	err = filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+		if err = errors.Join(err, ctx.Err()); err != nil {
 			return err
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case !entry.Type().IsRegular() || readerOf(name) == nil:
+		}
+		regular := entry.Type().IsRegular()
+		if entry.Type()&fs.ModeSymlink != 0 {
+			info, err := os.Stat(name)
+			if err != nil {
+				return err
+			}
+			if info.IsDir() {
+				return fmt.Errorf("%s %w", name, ErrFolderLink)
+			}
+			regular = info.Mode().IsRegular()
+		}
+		switch {
+		case entry.IsDir() || readerOf(name) == nil:
 			return nil
+		case !regular:
+			return fmt.Errorf("%s: is no regular file", name)
 		}
 		return l.file(name)
 	})
+	if err == nil && l.note.Files == 0 {
+		return fmt.Errorf("%s: %w", from, ErrNoFiles)
+	}
+	return err
 }
 
 func readerOf(name string) func(l *lake, name string, in io.Reader) error {
@@ -88,14 +119,23 @@ func (l *lake) lines(name string, in io.Reader) error {
 		case err != nil:
 			return fmt.Errorf("%s: %w", name, err)
 		case tooLong:
-			err = fmt.Errorf("more than %d bytes", RecordBytesMax)
+			err = errTooLong
 		default:
-			err = l.take(line[:len(line)-1])
+			err = l.offer(name, number, line[:len(line)-1])
 		}
 		if err = l.refused(name, number, err); err != nil {
 			return err
 		}
 	}
+}
+
+var errTooLong = fmt.Errorf("more than %d bytes", RecordBytesMax)
+
+func (l *lake) offer(name string, number int64, record []byte) error {
+	if len(record) > RecordBytesMax {
+		return errTooLong
+	}
+	return l.take(name, number, record)
 }
 
 // refused tells of a line that was not taken. Other errors than those of the

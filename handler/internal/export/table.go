@@ -1,7 +1,6 @@
 package export
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -74,13 +73,19 @@ func fields[T any](columns []column[T]) []field {
 	return out
 }
 
-// cells fills to with the row of v.
+// unfitError says why a record has no row: no other one is to blame, and the
+// rest is exported.
+type unfitError struct{ reason string }
+
+func (e *unfitError) Error() string { return e.reason }
+
+// cells fills to with the row of v. Its error is an *unfitError.
 func cells[T any](to []value, columns []column[T], v *T) error {
 	for i := range columns {
 		c := &columns[i]
 		to[i] = c.of(v)
 		if c.required && !to[i].known {
-			return fmt.Errorf("%s is not known", c.name)
+			return &unfitError{c.name + " is not known"}
 		}
 	}
 	return nil
