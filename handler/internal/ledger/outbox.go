@@ -80,7 +80,7 @@ type look struct {
 	fresh   []string        // products with entries that are returned for the first time
 	read    int             // products that could be read
 	failed  []error
-	docs    map[string][]byte // records that were read together, by their rows
+	docs    map[string][]byte // records of the list at hand that were read together, by their rows
 }
 
 // Unsent returns records that the lake has not acknowledged, at most limit and
@@ -224,6 +224,7 @@ func (k *look) list(ctx context.Context, product, row string, marks []mark, name
 			k.offerMark(ctx, product, name(m), m)
 		}
 	}
+	k.docs = nil // what is read later may be a later revision
 	if missing == 0 && len(marks) > 0 { // all was sent: only the row is left
 		if err := k.ledger.ackListed(ctx, product, row, nil); err != nil {
 			k.failed = noted(k.failed, fmt.Errorf("list %s/%s: %w", product, row, err))
@@ -253,6 +254,7 @@ func (k *look) own(ctx context.Context) {
 				}
 				k.offerMark(ctx, b.product, name(m), m)
 			}
+			k.docs = nil
 		}
 	}
 }
