@@ -24,6 +24,7 @@ import (
 	"github.com/costgate/costgate/handler/internal/funchost"
 	"github.com/costgate/costgate/handler/internal/lake"
 	"github.com/costgate/costgate/handler/internal/ledger"
+	"github.com/costgate/costgate/handler/internal/notify"
 	"github.com/costgate/costgate/handler/internal/pricing"
 	"github.com/costgate/costgate/handler/internal/proxy"
 	"github.com/costgate/costgate/handler/internal/tablestore"
@@ -33,14 +34,15 @@ import (
 )
 
 const (
-	initTimeout    = 60 * time.Second // for the store and the sweep of what dead processes held
-	initRetry      = time.Second
-	hostedHeadWait = 220 * time.Second // the platform gives a function 230 s to begin its answer
-	drainTimeout   = 10 * time.Second
-	maintainLimit  = 50 * time.Second // the timer comes every minute
-	maintainLook   = 15 * time.Second // of it, for the relay
-	scanAlone      = 3 * time.Second  // between two looks at the outbox for what was not handed over
-	scanShared     = 30 * time.Second // the same where each look is paid for
+	initTimeout   = 60 * time.Second // for the store and the sweep of what dead processes held
+	initRetry     = time.Second
+	hostedWait    = 220 * time.Second // the platform gives a function 230 s to begin its answer
+	hostedMargin  = time.Minute       // after STREAM_MAX, a call of the Functions host ends in any case
+	drainTimeout  = 10 * time.Second
+	maintainLimit = 50 * time.Second // the timer comes every minute
+	maintainLook  = 15 * time.Second // of it, for the relay
+	scanAlone     = 3 * time.Second  // between two looks at the outbox for what was not handed over
+	scanShared    = 30 * time.Second // the same where each look is paid for
 )
 
 // App is the gateway: every part, wired. Build it with NewApp, start its parts
@@ -53,6 +55,8 @@ type App struct {
 	closers    []func() error
 	ledger     *ledger.Ledger
 	relay      *lake.Relay
+	notifier   *notify.Notifier // nil: nobody is to be told
+	crossed    chan struct{}    // wakes it
 	proxy      *proxy.Handler
 	admin      *admin.Handler
 	alerts     *budget.Handler
@@ -87,7 +91,7 @@ func (a *App) Open(ctx context.Context) error {
 	_, embedded := a.store.(*boltstore.Store)
 	a.ledger = ledger.New(a.store, ledger.Options{
 		Instance: instance, Embedded: embedded, Log: a.log, Retention: a.config.Retention,
-		OnRecord: func(product, row string, record usage.Record) bool { return a.offer(product, row, record) },
+		OnRecord: func(product, row string, record usage.Record) bool { return a.offer(product, row, record) }, OnCrossing: a.onCrossing(),
 	})
 	scan := scanShared
 	if embedded {
@@ -105,17 +109,25 @@ func (a *App) Open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	answerWait := time.Duration(0)
+	if a.config.Hosted {
+		answerWait = hostedWait
+	}
 	a.proxy = proxy.New(proxy.Options{
 		Ledger: a.ledger, Upstream: target, Book: book, Deployments: a.config.Deployments, Unmetered: a.config.Unmetered,
-		StreamMax: a.config.StreamMax, KeepAlive: a.config.KeepAlive, Trailers: !a.config.Hosted, LogContent: a.config.LogContent, Log: a.log,
-		Metrics: &a.metrics,
+		StreamMax: a.config.StreamMax, AnswerWait: answerWait, KeepAlive: a.config.KeepAlive, Trailers: !a.config.Hosted,
+		LogContent: a.config.LogContent, Log: a.log, Metrics: &a.metrics,
 	})
 	a.admin = admin.New(admin.Options{Ledger: a.ledger, Book: book, Deployments: a.config.Deployments, Log: a.log})
 	a.alerts = budget.New(budget.Options{Ledger: a.ledger, Log: a.log})
+	a.openNotifier()
 	background, stop := context.WithCancel(context.Background())
 	a.stop = stop
 	a.running.Go(func() { a.ledger.Run(background, !a.config.Hosted) })
 	a.running.Go(func() { a.relay.Run(background) })
+	if a.notifier != nil {
+		a.running.Go(func() { a.notifier.Run(background) })
+	}
 	a.running.Go(func() { a.logMetrics(background) })
 	close(a.ready)
 	return nil
@@ -253,7 +265,7 @@ func (a *App) untilDone(ctx context.Context, what string, do func(context.Contex
 func (a *App) openUpstream() (*upstream.Azure, error) {
 	o := upstream.Options{Endpoint: a.config.Endpoint, Key: a.config.APIKey, NotSent: proxy.ErrNotSent}
 	if a.config.Hosted {
-		o.HeaderWait = hostedHeadWait
+		o.HeaderWait = hostedWait
 	}
 	if o.Endpoint == simulatorEndpoint {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -304,6 +316,7 @@ func (a *App) Maintain(ctx context.Context) error {
 			break
 		}
 	}
+	a.notifyNow(ctx)
 	return err
 }
 

@@ -44,13 +44,15 @@ var settings = []setting{
 	{"STREAM_KEEPALIVE", "silence after which a stream gets an SSE comment; `0`: never", "`60s`", false},
 	{"ADMIN_KEY", "key of the api routes, standalone only (hosted, the Functions host checks its own)", "required standalone", true},
 	{"RETENTION_DAYS", "days for which records stay in the tables behind the end of their period; then, if the lake has them, their sum stays; `0`: for ever", "`400`", false},
+	{"NOTIFY_WEBHOOK_URL", "receiver of notifications: a signed webhook when a product's spending reaches a share of its budget (`notifyAt`)", "nobody is told", true},
+	{"NOTIFY_WEBHOOK_SECRET", "key of their signatures: `whsec_` and base64, or any text of 24 to 256 characters", "required with NOTIFY_WEBHOOK_URL", true},
 	{"LOG_CONTENT", "`on`: log the beginning of every prompt and answer, 32 KiB each. Records never have them", "`off`", false},
 	{"LOG_LEVEL", "`debug`, `info`, `warn` or `error`", "`info`", false},
 }
 
 // later are settings of the documented contract that this version cannot
 // serve. To ignore one would be to lose what it asks for.
-var later = []string{"SERVICES", "NOTIFY_WEBHOOK_URL"}
+var later = []string{"SERVICES"}
 
 const (
 	simulatorEndpoint = "simulator"
@@ -71,6 +73,7 @@ type Config struct {
 	ClientID    string
 	TableName   string
 	Hub         HubConfig
+	Notify      NotifyConfig
 	DataDir     string
 	Deployments map[string]pricing.Deployment
 	Prices      *pricing.Book // additions to the embedded book; nil: none
@@ -128,6 +131,7 @@ func ParseConfig(listen string, getenv func(string) string) (*Config, error) {
 	c.readEndpoint(getenv("AZURE_OPENAI_ENDPOINT"), problem)
 	c.readStorage(problem)
 	c.Hub = readHub(getenv, problem)
+	c.Notify = readNotify(getenv, problem)
 	c.readPrices(getenv, problem)
 	for _, path := range strings.Split(getenv("UNMETERED_PATHS"), ",") {
 		if path = strings.TrimSpace(path); path != "" {
@@ -135,6 +139,9 @@ func ParseConfig(listen string, getenv func(string) string) (*Config, error) {
 		}
 	}
 	c.StreamMax = duration("STREAM_MAX", or("STREAM_MAX", "25m"), time.Second, problem)
+	if root := getenv(funchost.RootVariable); hosted && root != "" {
+		c.checkStreamMax(root, problem)
+	}
 	c.KeepAlive = duration("STREAM_KEEPALIVE", or("STREAM_KEEPALIVE", "60s"), 0, problem)
 	switch value := or("LOG_CONTENT", "off"); strings.ToLower(value) {
 	case "on":
@@ -330,6 +337,16 @@ func inlineOrFile(value string) (string, error) {
 		return "", fmt.Errorf("file %s is not one JSON object; it must begin with {", value)
 	default:
 		return text, nil
+	}
+}
+
+// checkStreamMax holds STREAM_MAX against host.json. A file that cannot be read
+// is the host's to refuse.
+func (c *Config) checkStreamMax(root string, problem func(name, format string, args ...any)) {
+	limit, err := funchost.FunctionTimeout(root)
+	if err == nil && limit > 0 && c.StreamMax+hostedMargin >= limit {
+		problem("STREAM_MAX", "%v is too near to functionTimeout in host.json, %v, at which the host ends this process with all that it serves: "+
+			"lower it to less than %v, or raise functionTimeout", c.StreamMax, limit, limit-hostedMargin)
 	}
 }
 

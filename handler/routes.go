@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/costgate/costgate/handler/internal/admin"
 	"github.com/costgate/costgate/handler/internal/funchost"
@@ -17,6 +18,8 @@ import (
 // case and a trailing slash do not matter, and nothing is ever redirected.
 func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.config.Hosted {
+		funchost.RestorePath(r.URL)
+		a.limit(w)
 		a.watch(r.Header)
 		if funchost.IsEnvelope(r) && !strings.EqualFold(strings.Trim(r.URL.Path, "/"), timerFunction) {
 			a.log.Error("the Functions host does not proxy HTTP: it is too old for enableProxyingHttpRequest", "path", r.URL.Path)
@@ -42,6 +45,15 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		a.host(w, r, path)
 	}
+}
+
+// limit ends a call of the Functions host in any case some time after STREAM_MAX:
+// one that reached functionTimeout would be the end of this process, and of all
+// other calls.
+func (a *App) limit(w http.ResponseWriter) {
+	control, end := http.NewResponseController(w), time.Now().Add(a.config.StreamMax+hostedMargin)
+	_ = control.SetReadDeadline(end) // a writer without deadlines is not of the host's
+	_ = control.SetWriteDeadline(end)
 }
 
 // started waits for Open, or answers that it has not happened.

@@ -140,6 +140,23 @@ func isCode(parameter string) bool {
 	return strings.EqualFold(name, "code")
 }
 
+// RestorePath undoes what the host does to an encoded slash: it leaves %2F as it
+// is when it decodes a path, and so encodes its per cent sign when it passes the
+// path on. A %252F that the client wrote looks the same, and becomes %2F too.
+func RestorePath(u *url.URL) {
+	if !strings.Contains(u.Path, "%2") {
+		return
+	}
+	escaped := u.EscapedPath()
+	restored := strings.NewReplacer("%252F", "%2F", "%252f", "%2f").Replace(escaped)
+	if restored == escaped {
+		return
+	}
+	if path, err := url.PathUnescape(restored); err == nil {
+		u.Path, u.RawPath = path, restored
+	}
+}
+
 // VersionWatch returns a function that looks at request headers and reports the
 // host's version once, the first time that there is one.
 func VersionWatch(report func(version string)) func(http.Header) {

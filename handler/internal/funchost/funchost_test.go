@@ -122,6 +122,35 @@ func TestStripQueryProperty(t *testing.T) {
 	})
 }
 
+// What the host made of a path, and what the client had written.
+func TestRestorePath(t *testing.T) {
+	f := func(arrived, want string) {
+		t.Helper()
+		u, err := url.ParseRequestURI(arrived)
+		if err != nil {
+			t.Fatal(err)
+		}
+		RestorePath(u)
+		if got := u.EscapedPath(); got != want {
+			t.Errorf("%s: got %s, want %s", arrived, got, want)
+		}
+		if plain, err := url.PathUnescape(want); err != nil || u.Path != plain {
+			t.Errorf("%s: the path is %s", arrived, u.Path)
+		}
+	}
+	f("/openai/a%252Fb%252fc", "/openai/a%2Fb%2fc")
+	f("/openai/a%252F%20b", "/openai/a%2F%20b")
+	f("/openai/a%2Fb", "/openai/a%2Fb")
+	f("/openai/a%25252Fb", "/openai/a%25252Fb")
+	f("/openai/a%2525", "/openai/a%2525")
+	f("/openai/a%2520b", "/openai/a%2520b")
+	f("/openai//a/", "/openai//a/")
+	u, _ := url.ParseRequestURI("/openai/deployments/d/chat/completions?a=%252F")
+	if n := testing.AllocsPerRun(100, func() { RestorePath(u) }); n != 0 || u.RawQuery != "a=%252F" {
+		t.Errorf("%v allocations with nothing to do, query %s", n, u.RawQuery)
+	}
+}
+
 func TestVersionWatch(t *testing.T) {
 	var seen []string
 	watch := VersionWatch(func(version string) { seen = append(seen, version) })

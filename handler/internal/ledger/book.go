@@ -54,6 +54,9 @@ type book struct {
 	listBytes int   // that the lease's list of intents has at most
 	slackNext int64 // of the transaction on its way; else lease.Slack
 
+	crossed  []int64 // shares of the budget that are known as crossed
+	noticing bool    // a task looks whether more are
+
 	pressure   int64         // the account's counter as last seen; -1: never
 	pressUntil time.Duration // until when idle shares go back
 	failingAt  time.Duration // since when the store does not answer; -1: it does
@@ -467,6 +470,9 @@ func (b *book) refresh() error {
 	if closed { // a lease of another process is gone: what it settled counts there now
 		return b.readAll()
 	}
+	if !missing && (b.hidden(row) || b.recount(row)) {
+		return b.readAll()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.product0, b.config, b.readAt, b.failingAt = product, config, sent, -1
@@ -476,6 +482,7 @@ func (b *book) refresh() error {
 		b.account, b.etag = accountOf(row), row.ETag
 	}
 	b.pressed()
+	b.notice()
 	return nil
 }
 
@@ -550,6 +557,7 @@ func (b *book) takeBooks(ctx context.Context, books *periodBooks, sent time.Dura
 		}
 	}
 	b.pressed()
+	b.notice()
 	return nil
 }
 

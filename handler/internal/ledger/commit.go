@@ -238,6 +238,7 @@ func (b *book) apply(p *plan, etags []string, sent time.Duration) {
 	if len(p.ended)+len(p.admitted) > 0 {
 		b.usedAt = now
 	}
+	b.notice()
 }
 
 func (h *held) pass() {

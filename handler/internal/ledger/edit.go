@@ -253,6 +253,7 @@ func (l *Ledger) editable(ctx context.Context, p *quota.Product, window quota.Wi
 // edits does what follows a change that is in the store.
 func (l *Ledger) edits(d *Draft, records []usage.Record) {
 	l.forget(d.Product, d.AddKey, d.RevokeKey)
+	l.crossEdited(d)
 	for _, r := range records {
 		l.options.OnRecord(d.Product.ID, outboxRow(r.ID, r.Rev), r)
 	}

@@ -118,6 +118,11 @@ type Options struct {
 	// OnRecord hands a record that was stored to the lake. It must not block. What
 	// it does not take is found by the next look at the outbox.
 	OnRecord func(product, outbox string, record usage.Record) (taken bool)
+	// OnCrossing is called when a product's spending has reached a share of its
+	// budget (Product.NotifyAtPPM) and that was stored, to be told of: see
+	// WaitingCrossings. It must not block. nil: nobody wants to know, and nothing is
+	// stored.
+	OnCrossing func()
 	// Retention is how long records are kept behind the end of their period, at
 	// least RetentionLeast; 0: for ever. See Retain.
 	Retention time.Duration
@@ -141,14 +146,15 @@ type Ledger struct {
 	log     *slog.Logger
 	rt      Runtime
 
-	mu       sync.Mutex // asked for before a book's, never after it
-	books    map[accountKey]*book
-	keys     map[string]*cachedKey
-	newest   map[string]*quota.Product // by id; at most ProductsMax
-	sweeps   sweepState
-	outbox   outboxState
-	counters counters
-	broken   sync.Map // by product: the assertion that failed
+	mu        sync.Mutex // asked for before a book's, never after it
+	books     map[accountKey]*book
+	keys      map[string]*cachedKey
+	newest    map[string]*quota.Product // by id; at most ProductsMax
+	sweeps    sweepState
+	outbox    outboxState
+	counters  counters
+	crossings crossingState
+	broken    sync.Map // by product: the assertion that failed
 
 	mu2   sync.Mutex
 	tasks int // that run

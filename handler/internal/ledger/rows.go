@@ -31,6 +31,8 @@ import (
 //	p.<product id>       every product
 //	k.<key hash>         the product that a key belongs to; C has the last word
 //	x.<hash>             an idempotent Create and the product id it chose
+//
+// Rows of the partition of crossings: see crossings.go.
 const (
 	indexPartition = "idx"
 	rowConfig      = "C"

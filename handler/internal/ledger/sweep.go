@@ -181,6 +181,7 @@ func (l *Ledger) Sweep(ctx context.Context) (swept int, err error) {
 	}
 	swept, err = l.sweepBooks(ctx)
 	l.collect(ctx)
+	l.collectCrossings(ctx)
 	if auditErr := l.audit(ctx, l.sweeps.ids); err == nil || errors.Is(err, ErrBroken) {
 		err = errors.Join(err, auditErr)
 	}
@@ -348,6 +349,7 @@ func (s *productSweep) run(ctx context.Context) error {
 		}
 		switch {
 		case !again:
+			s.crossings(ctx, periods)
 			return s.retain(ctx, periods)
 		case ctx.Err() != nil:
 			return ctx.Err()

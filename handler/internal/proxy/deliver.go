@@ -83,6 +83,7 @@ func (x *exchange) deliverBody(ctx context.Context, w http.ResponseWriter) {
 	body, err := readUpTo(x.upstream.Body, AnswerBufferMax, x.upstream.ContentLength)
 	x.firstByte = x.handler.options.Now()
 	if err == nil {
+		x.begins()
 		x.deliverLarge(ctx, w, body)
 		return
 	}
@@ -91,9 +92,14 @@ func (x *exchange) deliverBody(ctx context.Context, w http.ResponseWriter) {
 		x.broken(ctx, &record)
 		x.settle(ctx, record)
 		w.Header().Del("Content-Length")
-		x.handler.fail(w, upstreamLost("The connection to Azure OpenAI broke in the middle of the answer."))
+		lost := upstreamLost("The connection to Azure OpenAI broke in the middle of the answer.")
+		if record.Outcome == usage.Text(usage.OutcomeTimeout) {
+			lost = upstreamLate()
+		}
+		x.handler.fail(w, lost)
 		return
 	}
+	x.begins()
 	x.answer = usage.FromBody(body, false)
 	if !x.answer.HasUsage {
 		x.answer = usage.FromBody(body, true)
@@ -108,14 +114,7 @@ func (x *exchange) deliverBody(ctx context.Context, w http.ResponseWriter) {
 
 // broken charges the hold for an answer that Azure made but that broke off.
 func (x *exchange) broken(ctx context.Context, record *usage.Record) {
-	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		x.estimateHold(record, usage.OutcomeTimeout)
-	case ctx.Err() != nil:
-		x.estimateHold(record, usage.OutcomeClientGone)
-	default:
-		x.estimateHold(record, usage.OutcomeUpstreamError)
-	}
+	x.estimateHold(record, x.cutBy(ctx))
 }
 
 // readUpTo reads a body to its end (the error is io.EOF then), or up to a size.
@@ -165,6 +164,7 @@ func (x *exchange) deliverLarge(ctx context.Context, w http.ResponseWriter, head
 		}
 		if x.firstByte.IsZero() && len(chunk) > 0 {
 			x.firstByte = x.handler.options.Now()
+			x.begins()
 		}
 		if readErr != nil && readErr != io.EOF {
 			break

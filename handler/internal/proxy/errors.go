@@ -84,6 +84,10 @@ func answerDropped() *failure {
 	}
 }
 
+func upstreamLate() *failure {
+	return &failure{status: http.StatusGatewayTimeout, kind: "server_error", code: "upstream_timeout", message: "Azure OpenAI did not answer in time."}
+}
+
 func upstreamLost(message string) *failure {
 	return &failure{status: http.StatusBadGateway, kind: "server_error", code: "upstream_error", message: message}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/costgate/costgate/handler/internal/money"
 	"github.com/costgate/costgate/handler/internal/pricing"
 	"github.com/costgate/costgate/handler/internal/quota"
+	"github.com/costgate/costgate/handler/internal/ratelimit"
 	"github.com/costgate/costgate/handler/internal/usage"
 )
 
@@ -59,6 +60,9 @@ type exchange struct {
 	firstByte time.Time
 	answer    usage.Answer
 	gone      atomic.Bool // the client left
+	ticket    *ratelimit.Ticket
+	late      *time.Timer // until the answer must have begun; nil: no bound
+	overdue   atomic.Bool // it did not
 	settled   bool
 	account   *ledger.Account
 	charged   usage.Record
@@ -83,6 +87,7 @@ func (h *Handler) metered(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if failed == nil {
 		failed = x.reserve(r.Context())
 	}
+	defer x.leave()
 	if failed != nil {
 		h.fail(w, failed)
 		return
@@ -102,6 +107,10 @@ func (h *Handler) metered(w http.ResponseWriter, r *http.Request, x *exchange) {
 	defer cancel()
 	stop := context.AfterFunc(r.Context(), func() { x.clientLeft(ctx, cancel) })
 	defer stop()
+	if wait := h.options.AnswerWait; wait > 0 {
+		x.late = time.AfterFunc(wait-h.options.Now().Sub(x.began), func() { x.overdue.Store(true); cancel() })
+		defer x.begins()
+	}
 	if failed := x.forward(ctx, r); failed != nil {
 		h.fail(w, failed)
 		return
@@ -127,6 +136,24 @@ func (x *exchange) clientLeft(ctx context.Context, cancel context.CancelFunc) {
 	}
 	timer := time.AfterFunc(DrainMax, cancel)
 	context.AfterFunc(ctx, func() { timer.Stop() })
+}
+
+// begins ends the wait for the beginning of the answer.
+func (x *exchange) begins() {
+	if x.late != nil {
+		x.late.Stop()
+	}
+}
+
+// cutBy tells what ended an answer that broke off.
+func (x *exchange) cutBy(ctx context.Context) usage.Outcome {
+	switch {
+	case x.overdue.Load() || errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return usage.OutcomeTimeout
+	case ctx.Err() != nil:
+		return usage.OutcomeClientGone
+	}
+	return usage.OutcomeUpstreamError
 }
 
 // amount writes an amount of the product's unit.
@@ -207,7 +234,7 @@ func (x *exchange) notAnswered(ctx context.Context, r *http.Request, err error) 
 	}
 	x.settle(ctx, record)
 	if ctx.Err() != nil {
-		return &failure{status: http.StatusGatewayTimeout, kind: "server_error", code: "upstream_timeout", message: "Azure OpenAI did not answer in time."}
+		return upstreamLate()
 	}
 	return upstreamLost("The connection to Azure OpenAI broke before it answered. Try again.")
 }
@@ -239,6 +266,7 @@ func (x *exchange) durable(ctx context.Context) error {
 // answer, so it is read to its end and settled, as for a client that left.
 func (x *exchange) drop(ctx context.Context, w http.ResponseWriter) {
 	x.gone.Store(true)
+	x.begins()
 	x.handler.fail(w, answerDropped())
 	if flusher, ok := w.(http.Flusher); ok {
 		flusher.Flush()

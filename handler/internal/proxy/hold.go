@@ -66,6 +66,9 @@ func (x *exchange) reserve(ctx context.Context) *failure {
 	x.limit, x.natural = x.outputBound()
 	x.items = x.asked.calls(x.operation)
 	prompt, failed := x.promptBound(ctx)
+	if failed == nil {
+		failed = x.admit(prompt)
+	}
 	if failed != nil {
 		return failed
 	}

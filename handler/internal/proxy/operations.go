@@ -113,8 +113,8 @@ func matchPath(pattern, path string) (parameter string, ok bool) {
 	for pattern != "" {
 		var want, got string
 		want, pattern, _ = strings.Cut(pattern, "/")
-		if want == "*" {
-			return parameter, plainSegments(path)
+		if want == "*" { // whoever reads an encoded slash as a slash stays below the pattern
+			return parameter, plainSegments(strings.NewReplacer("%2F", "/", "%2f", "/").Replace(path))
 		}
 		got, path, _ = strings.Cut(path, "/")
 		switch {

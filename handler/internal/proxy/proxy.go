@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/costgate/costgate/handler/internal/ledger"
 	"github.com/costgate/costgate/handler/internal/pricing"
 	"github.com/costgate/costgate/handler/internal/quota"
+	"github.com/costgate/costgate/handler/internal/ratelimit"
 	"github.com/costgate/costgate/handler/internal/telemetry"
 	"github.com/costgate/costgate/handler/internal/usage"
 )
@@ -33,6 +35,8 @@ type Ledger interface {
 	Headroom(p *quota.Product) (available int64, known bool)
 	Balance(ctx context.Context, p *quota.Product) (ledger.Account, error)
 	// Reserve fails with a *ledger.Refusal, or ledger.ErrUnavailable.
+	// Holders are the processes that share the product's request limits, at least 1.
+	Holders(p *quota.Product) int64
 	Reserve(ctx context.Context, r ledger.Reservation) (*ledger.Hold, error)
 	Settle(ctx context.Context, hold *ledger.Hold, s ledger.Settlement) (*ledger.Account, error)
 	Void(ctx context.Context, hold *ledger.Hold) error
@@ -50,10 +54,12 @@ type Upstream interface {
 type Options struct {
 	Ledger      Ledger
 	Upstream    Upstream
+	Limiter     *ratelimit.Limiter
 	Book        *pricing.Book
 	Deployments map[string]pricing.Deployment // by lower-case name
 	Unmetered   []string                      // paths below openai/ that an operator opened
 	StreamMax   time.Duration                 // how long an answer may take
+	AnswerWait  time.Duration                 // until an answer must have begun; 0: no bound but StreamMax
 	KeepAlive   time.Duration                 // silence after which a stream gets a comment; 0: never
 	Trailers    bool                          // announce the cost of a stream as trailers
 	LogContent  bool                          // log prompts and answers
@@ -99,6 +105,9 @@ func New(o Options) *Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Limiter == nil {
+		o.Limiter = ratelimit.New(o.Now)
+	}
 	if o.Metrics == nil {
 		o.Metrics = new(telemetry.Registry)
 	}
@@ -125,6 +134,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if o == nil {
 		h.fail(w, notPriced(r))
 		return
+	}
+	if o.kind != kindMetered { // a metered one is counted when its size is known
+		ticket, ok := h.Admit(w, product, 0)
+		if !ok {
+			return
+		}
+		defer ticket.End(0)
 	}
 	switch o.kind {
 	case kindStored:
@@ -212,14 +228,21 @@ func (h *Handler) free(w http.ResponseWriter, r *http.Request) {
 	out := h.outgoing(r.Context(), r, [][]byte{body}, int64(len(body)))
 	answer, err := h.options.Upstream.RoundTrip(out)
 	if err != nil {
-		h.options.Log.Warn("upstream did not answer", "error", err)
-		h.fail(w, upstreamLost("Azure OpenAI did not answer. Try again."))
+		h.fail(w, h.unanswered(err))
 		return
 	}
 	defer answer.Body.Close()
-	copyHeader(w.Header(), answer.Header)
-	w.WriteHeader(answer.StatusCode)
-	copyFlushing(w, answer.Body)
+	h.pass(w, answer, answer.Body)
+}
+
+// unanswered is the answer to a request that costs nothing and got none.
+func (h *Handler) unanswered(err error) *failure {
+	h.options.Log.Warn("upstream did not answer", "error", err)
+	var failed net.Error
+	if errors.As(err, &failed) && failed.Timeout() {
+		return upstreamLate()
+	}
+	return upstreamLost("Azure OpenAI did not answer. Try again.")
 }
 
 func noSuchResponse(status int, param string) *failure {

@@ -137,12 +137,7 @@ func (x *exchange) hidden() bool {
 
 // interrupted charges a stream that broke off, by what was seen of it.
 func (x *exchange) interrupted(ctx context.Context, r *usage.Record) {
-	outcome := usage.OutcomeUpstreamError
-	if ctx.Err() != nil {
-		if outcome = usage.OutcomeClientGone; ctx.Err() == context.DeadlineExceeded {
-			outcome = usage.OutcomeTimeout
-		}
-	}
+	outcome := x.cutBy(ctx)
 	if x.answer.ErrorCode != "" && x.answer.Deltas == 0 && !x.answer.Filtered { // in place of an answer
 		x.notBilled(r, outcome)
 		return

@@ -50,18 +50,15 @@ func (h *Handler) fetch(w http.ResponseWriter, r *http.Request, p *quota.Product
 	}
 	answer, err := h.options.Upstream.RoundTrip(h.outgoing(r.Context(), r, [][]byte{body}, int64(len(body))))
 	if err != nil {
-		h.options.Log.Warn("upstream did not answer", "error", err)
-		h.fail(w, upstreamLost("Azure OpenAI did not answer. Try again."))
+		h.fail(w, h.unanswered(err))
 		return
 	}
 	defer answer.Body.Close()
-	copyHeader(w.Header(), answer.Header)
-	w.WriteHeader(answer.StatusCode)
 	if answer.StatusCode != http.StatusOK {
-		copyFlushing(w, answer.Body)
+		h.pass(w, answer, answer.Body)
 		return
 	}
-	copyFlushing(w, &fetching{
+	h.pass(w, answer, &fetching{
 		body: answer.Body, stream: isStream(answer.Header),
 		learn: func(a *usage.Answer) { h.correct(r.Context(), p, responseID, a) },
 	})

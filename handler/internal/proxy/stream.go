@@ -45,6 +45,7 @@ func (x *exchange) deliverStream(ctx context.Context, w http.ResponseWriter) {
 	x.announceTrailers(w)
 	w.Header().Del("Content-Length")
 	w.WriteHeader(x.upstream.StatusCode)
+	x.begins()
 	f.keepAlive()
 	defer f.end()
 	buffer := takeBuffer()
@@ -141,7 +142,9 @@ func endsEvent(p []byte) bool {
 }
 
 // keepAlive sends a comment whenever the stream is silent between two events
-// for too long: the Functions host cuts an answer after 240 s of silence.
+// for too long: the Functions host cuts an answer after 240 s of silence, and the
+// platform before it waits 230 s for the first byte. So the time that the head of
+// the answer took counts as silence too.
 func (f *flow) keepAlive() {
 	interval := f.x.handler.options.KeepAlive
 	if interval <= 0 {
@@ -149,7 +152,7 @@ func (f *flow) keepAlive() {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.timer = time.AfterFunc(interval, func() {
+	f.timer = time.AfterFunc(interval-f.x.handler.options.Now().Sub(f.x.began), func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.ended {
@@ -169,6 +172,77 @@ func (f *flow) end() {
 	if f.timer != nil {
 		f.timer.Stop()
 	}
+}
+
+// pass sends an answer that is not metered: its head, and a body as it comes.
+func (h *Handler) pass(w http.ResponseWriter, answer *http.Response, body io.Reader) {
+	copyHeader(w.Header(), answer.Header)
+	interval := h.options.KeepAlive
+	if !isStream(answer.Header) || interval <= 0 {
+		w.WriteHeader(answer.StatusCode)
+		copyFlushing(w, body)
+		return
+	}
+	w.Header().Del("Content-Length")
+	w.WriteHeader(answer.StatusCode)
+	p := &pulse{ResponseWriter: w, interval: interval, between: true}
+	p.timer = time.AfterFunc(interval, p.beat)
+	defer p.stop()
+	copyFlushing(p, body)
+}
+
+// pulse fills the silence of a stream that is not metered with comments, as flow
+// does for those that are.
+type pulse struct {
+	http.ResponseWriter
+	interval time.Duration
+	timer    *time.Timer
+
+	mu      sync.Mutex
+	between bool
+	ended   bool
+}
+
+func (p *pulse) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(b) > 0 {
+		p.between = endsEvent(b)
+	}
+	return p.ResponseWriter.Write(b)
+}
+
+// Flush follows every write.
+func (p *pulse) Flush() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.flush()
+}
+
+func (p *pulse) flush() {
+	if flusher, ok := p.ResponseWriter.(http.Flusher); ok {
+		flusher.Flush()
+	}
+	p.timer.Reset(p.interval)
+}
+
+func (p *pulse) beat() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return
+	}
+	if p.between {
+		_, _ = io.WriteString(p.ResponseWriter, keepAliveComment) // a client that is gone is noticed elsewhere
+	}
+	p.flush()
+}
+
+func (p *pulse) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	p.timer.Stop()
 }
 
 // finish ends a stream whose upstream has ended.

@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/costgate/costgate/handler/internal/money"
+	"github.com/costgate/costgate/handler/internal/quota"
 )
 
 // ProductsMax is how many products are remembered. Beyond it the one that was
@@ -27,19 +27,22 @@ type Limits struct {
 	Requests int64 // in a minute
 	Tokens   int64 // in a minute
 	Parallel int64 // requests that run
-	SharePPM int64 // of these three that may be used: a brake; 0: all
+}
+
+// Of are the limits of a product, and what a budget alert has left of them.
+func Of(p *quota.Product, now time.Time) Limits {
+	l := Limits{p.RequestsPerMinute, p.TokensPerMinute, p.MaxParallel}
+	if t, throttled := p.Throttled(now); throttled {
+		l = Limits{t.Of(l.Requests), t.Of(l.Tokens), t.Of(l.Parallel)}
+	}
+	return l
 }
 
 // None tells whether nothing is limited.
 func (l Limits) None() bool { return l.Requests <= 0 && l.Tokens <= 0 && l.Parallel <= 0 }
 
 // part is what one of n processes may use of a limit, at least 1.
-func (l Limits) part(limit, n int64) int64 {
-	if l.SharePPM > 0 && l.SharePPM < money.PPM {
-		limit = limit/money.PPM*l.SharePPM + limit%money.PPM*l.SharePPM/money.PPM
-	}
-	return max(1, limit/max(1, n))
-}
+func part(limit, n int64) int64 { return max(1, limit/max(1, n)) }
 
 // Which names the limit that refused a request.
 type Which string
@@ -102,16 +105,16 @@ func (l *Limiter) Admit(id string, limits Limits, instances, tokens int64) (*Tic
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.product(id)
-	if limits.Parallel > 0 && p.running >= limits.part(limits.Parallel, instances) {
+	if limits.Parallel > 0 && p.running >= part(limits.Parallel, instances) {
 		return nil, &Denied{Parallel, limits.Parallel, time.Second}
 	}
 	if limits.Requests > 0 {
-		if wait := p.requests.room(now, limits.part(limits.Requests, instances)-1); wait > 0 {
+		if wait := p.requests.room(now, part(limits.Requests, instances)-1); wait > 0 {
 			return nil, &Denied{Requests, limits.Requests, time.Duration(wait) * time.Second}
 		}
 	}
 	if limits.Tokens > 0 {
-		if wait := p.tokens.room(now, max(0, limits.part(limits.Tokens, instances)-tokens)); wait > 0 {
+		if wait := p.tokens.room(now, max(0, part(limits.Tokens, instances)-tokens)); wait > 0 {
 			return nil, &Denied{Tokens, limits.Tokens, time.Duration(wait) * time.Second}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/costgate/costgate/handler/internal/money"
+	"github.com/costgate/costgate/handler/internal/quota"
 )
 
 // clock is a time that tests set.
@@ -128,25 +129,24 @@ func TestMaxParallel(t *testing.T) {
 	}
 }
 
-func TestShare(t *testing.T) {
-	f := func(limit, share, instances, want int64) {
+// TestThrottled: a budget alert leaves a share of each limit there is, at least 1.
+func TestThrottled(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	f := func(until time.Time, want Limits) {
 		t.Helper()
-		if got := (Limits{SharePPM: share}).part(limit, instances); got != want {
-			t.Errorf("%d ppm of %d by %d: %d, want %d", share, limit, instances, got, want)
+		p := &quota.Product{RequestsPerMinute: 101, MaxParallel: 1, Throttle: &quota.Throttle{SharePPM: money.PPM / 2, Until: until}}
+		if got := Of(p, now); got != want {
+			t.Errorf("%+v, want %+v", got, want)
 		}
 	}
-	f(100, 0, 1, 100)
-	f(100, money.PPM, 1, 100)
-	f(100, money.PPM/2, 1, 50)
-	f(100, money.PPM/2, 4, 12)
-	f(100, 1, 1, 1)
-	f(1_000_000_007, 500_000, 1, 500_000_003)
-	f(10, 0, 0, 10)
+	f(now.Add(time.Second), Limits{Requests: 50, Parallel: 1})
+	f(time.Time{}, Limits{Requests: 50, Parallel: 1})
+	f(now, Limits{Requests: 101, Parallel: 1})
 }
 
 func TestNoLimits(t *testing.T) {
 	_, l := newLimiter()
-	ticket, denied := l.Admit("p", Limits{SharePPM: 1}, 1, 1<<40)
+	ticket, denied := l.Admit("p", Limits{}, 1, 1<<40)
 	if ticket != nil || denied != nil || len(l.products) != 0 {
 		t.Error(ticket, denied)
 	}

@@ -39,6 +39,7 @@ type fake struct {
 	mu    sync.Mutex
 	next  chan struct{} // a step of a stream that waits
 	calls map[string]int
+	ids   map[string]bool // of the invocations that were reset
 }
 
 func fakeHandler() {
@@ -55,7 +56,7 @@ func fakeHandler() {
 		os.Exit(3)
 	}
 	fmt.Println("handler is up")
-	f := &fake{next: make(chan struct{}), calls: map[string]int{}}
+	f := &fake{next: make(chan struct{}), calls: map[string]int{}, ids: map[string]bool{}}
 	err = http.Serve(listener, f)
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(4)
@@ -68,6 +69,10 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.calls[what]++
 	calls := f.calls[what]
 	f.mu.Unlock()
+	if mode := os.Getenv("HOSTSIM_FAKE"); what != "Maintain" && strings.HasPrefix(r.Header.Get("User-Agent"), "Azure-Functions-Host/") {
+		fakeEnvelope(w, r, mode)
+		return
+	}
 	switch what {
 	case "Maintain":
 		fakeTimer(w, r)
@@ -94,10 +99,15 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		flush()
 		panic(http.ErrAbortHandler)
 	case "reset": // fails before its headers, twice
+		id := r.Header.Get("X-Azure-Functions-InvocationId")
+		f.mu.Lock()
+		f.ids[id] = true
+		ids := len(f.ids)
+		f.mu.Unlock()
 		if calls <= 2 {
 			panic(http.ErrAbortHandler)
 		}
-		fmt.Fprint(w, calls)
+		fmt.Fprint(w, calls, ids, " ", id)
 	case "silent":
 		_, _ = io.Copy(io.Discard, r.Body) // else the end of the client is not noticed
 		fmt.Println("silent call began")
@@ -139,7 +149,10 @@ func fakeEcho(w http.ResponseWriter, r *http.Request) {
 // fakeTimer answers as its setting says; it fails on an envelope that is not one.
 func fakeTimer(w http.ResponseWriter, r *http.Request) {
 	var envelope struct {
-		Data     map[string]struct{ IsPastDue *bool }
+		Data map[string]struct {
+			IsPastDue      *bool
+			ScheduleStatus json.RawMessage
+		}
 		Metadata struct {
 			Sys struct{ MethodName, UtcNow string }
 		}
@@ -159,9 +172,35 @@ func fakeTimer(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "{}")
 	case "timer fails":
 		w.WriteHeader(http.StatusInternalServerError)
+	case "timer tells":
+		line, _ := json.Marshal(fmt.Sprintf("%s %v", envelope.Data["timer"].ScheduleStatus, *envelope.Data["timer"].IsPastDue))
+		fmt.Fprintf(w, `{"Outputs":{},"Logs":[%s],"ReturnValue":null}`, line)
 	case "timer broken":
 		_, _ = io.WriteString(w, "{")
 	default:
 		_, _ = io.WriteString(w, `{"Outputs":{},"Logs":["swept"],"ReturnValue":null}`)
 	}
+}
+
+// fakeEnvelope answers the envelope of an HTTP function as its setting says.
+func fakeEnvelope(w http.ResponseWriter, r *http.Request, mode string) {
+	body, _ := io.ReadAll(r.Body)
+	answer := map[string]any{"res": map[string]any{"statusCode": 200, "body": map[string]int{"a": 1}}}
+	switch mode {
+	case "1":
+		told, _ := json.Marshal(map[string]any{
+			"Path": r.URL.Path, "Agent": r.Header.Get("User-Agent"), "Kind": r.Header.Get("Content-Type"), "Length": r.ContentLength, "Body": json.RawMessage(body),
+		})
+		answer = map[string]any{"res": map[string]any{"statusCode": "202", "headers": map[string]string{"X-Own": "1"}, "body": string(told)}}
+	case "envelope empty":
+		return
+	case "envelope fails":
+		w.WriteHeader(http.StatusBadGateway)
+	case "envelope none":
+		answer = nil
+	case "envelope status":
+		answer = map[string]any{"res": map[string]any{"statusCode": "many"}}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"Outputs": answer})
 }

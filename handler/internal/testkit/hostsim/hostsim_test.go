@@ -25,7 +25,7 @@ func start(t *testing.T, mode string, o Options) *Host {
 	if o.Dist == "" {
 		o.Dist = newDist(t)
 	}
-	o.Env = append(os.Environ(), "HOSTSIM_FAKE="+mode, "OWN=setting", "FUNCTIONS_CUSTOMHANDLER_PORT=1")
+	o.Env = append(append(os.Environ(), o.Env...), "HOSTSIM_FAKE="+mode, "OWN=setting", "FUNCTIONS_CUSTOMHANDLER_PORT=1")
 	o.RetryWaits = []time.Duration{time.Millisecond, time.Millisecond}
 	return Start(t, o)
 }
@@ -187,7 +187,7 @@ func TestBodies(t *testing.T) {
 }
 
 func TestAnswers(t *testing.T) {
-	h := start(t, "1", Options{})
+	h := start(t, "1", Options{NoRestart: true})
 	answer, text := ask(t, h, "GET", "/openai/plain", nil)
 	date := answer.Header.Get("Date")
 	want := http.Header{"Set-Cookie": {"a=1", "b=2"}, "Server": {"own"}, "Retry-After-Ms": {"7"}, "Date": {date}, "Content-Length": {"6"}}
@@ -201,14 +201,15 @@ func TestAnswers(t *testing.T) {
 	if _, announced := answer.Trailer["X-Cost"]; !announced || answer.Trailer.Get("X-Cost") != "" || text != "body" {
 		t.Errorf("trailers %v, body %q", answer.Trailer, text)
 	}
-	if _, text := ask(t, h, "GET", "/openai/reset", nil); text != "3" {
+	// Sent three times, under one id.
+	if _, text := ask(t, h, "GET", "/openai/reset", nil); !strings.HasPrefix(text, "3 1 ") || len(text) != len("3 1 ")+36 {
 		t.Errorf("after two failures: %q", text)
 	}
 	if answer, text := ask(t, h, "POST", "/openai/a/exit?with=7", strings.NewReader("x")); answer.StatusCode != 500 || text != "" {
 		t.Errorf("exit: %d %q", answer.StatusCode, text)
 	}
-	if code, err := h.Wait(t.Context()); code != 7 || err != nil {
-		t.Errorf("exit code %d, %v", code, err)
+	if diff := cmp.Diff([]int{7}, h.Exits()); diff != "" {
+		t.Error(diff)
 	}
 	if answer, text := ask(t, h, "GET", "/openai/echo", nil); answer.StatusCode != 500 || text != "" {
 		t.Errorf("no handler: %d %q", answer.StatusCode, text)

@@ -11,52 +11,25 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
-// OutputBytesMax bounds what is kept of each of the handler's two outputs: the
-// newest bytes.
-const OutputBytesMax = 1 << 20
-
-// output keeps the end of a stream and passes all of it on.
-type output struct {
-	mu   sync.Mutex
-	kept []byte
-	next io.Writer // may be nil
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.kept = append(o.kept, p...)
-	if len(o.kept) > 2*OutputBytesMax {
-		o.kept = append([]byte(nil), o.kept[len(o.kept)-OutputBytesMax:]...)
-	}
-	if o.next != nil {
-		_, _ = o.next.Write(p) // the handler must not die of a reader's end
-	}
-	return len(p), nil
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return string(o.kept[max(0, len(o.kept)-OutputBytesMax):])
-}
-
 // process is one life of the handler.
 type process struct {
-	cmd   *exec.Cmd
-	port  string
-	ready chan struct{} // closed when it has answered for the first time
-	ended chan struct{} // closed when it has exited
-	code  int           // after ended; -1: by a signal
+	cmd     *exec.Cmd
+	port    string
+	ready   chan struct{} // closed when it has answered for the first time
+	ended   chan struct{} // closed when it has exited
+	judged  chan struct{} // closed when the host has acted on that
+	code    int           // after ended; -1: by a signal
+	trouble error         // after judged: why it never became ready
+	retired bool          // the host ended it itself; guarded by the host's lock
 }
 
 // spawn starts the handler on a free port.
 func (h *Host) spawn() (*process, error) {
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
+	var listen net.ListenConfig
+	probe, err := listen.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -64,8 +37,8 @@ func (h *Host) spawn() (*process, error) {
 	if err := probe.Close(); err != nil {
 		return nil, err
 	}
-	p := &process{port: port, ready: make(chan struct{}), ended: make(chan struct{})}
-	p.cmd = exec.Command(h.app.Executable) //nolint:gosec // the program that the application names
+	p := &process{port: port, ready: make(chan struct{}), ended: make(chan struct{}), judged: make(chan struct{})}
+	p.cmd = exec.CommandContext(context.Background(), h.app.Executable) //nolint:gosec // the program that the application names
 	p.cmd.Dir = h.app.WorkDir
 	id := newGUID()
 	p.cmd.Env = append(withoutHostVariables(h.options.Env),
@@ -106,10 +79,21 @@ func withoutHostVariables(env []string) []string {
 	return kept
 }
 
-// kill is SIGKILL, and waits for the end. No handler is ever told before.
-func (p *process) kill() {
+// retire is SIGKILL. No handler is ever told before.
+func (p *process) retire() {
+	p.retired = true
 	_ = p.cmd.Process.Kill()
-	<-p.ended
+}
+
+// why is the reason for which a process that has ended does not serve.
+func (p *process) why() error {
+	if p.trouble != nil {
+		return p.trouble
+	}
+	if p.code == 0 {
+		return ErrDead
+	}
+	return fmt.Errorf("%w, code %d", ErrExited, p.code)
 }
 
 // await polls the handler's root until it answers anything.
@@ -126,13 +110,12 @@ func (h *Host) await(p *process) error {
 		if answer, err := h.transport.RoundTrip(r); err == nil {
 			_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10))
 			_ = answer.Body.Close()
-			close(p.ready)
 			return nil
 		}
 		select {
 		case <-ticker.C:
 		case <-p.ended:
-			return fmt.Errorf("the handler exited with code %d before it listened; its standard error: %s", p.code, lastLines(h.Stderr()))
+			return fmt.Errorf("%w, code %d, before it listened; its standard error: %s", ErrExited, p.code, lastLines(h.Stderr()))
 		case <-ctx.Done():
 			return errors.New("the handler does not listen on port " + p.port + " after " + h.options.InitTimeout.String())
 		}

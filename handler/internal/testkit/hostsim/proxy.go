@@ -1,7 +1,6 @@
 package hostsim
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -10,12 +9,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// RequestBytesMax bounds a request's body.
-const RequestBytesMax = 104_857_600
 
 // hopHeaders are dropped both ways; so is everything that begins with Proxy-.
 // What Connection names is not.
@@ -28,84 +25,6 @@ func isHop(name string) bool {
 	return slices.Contains(hopHeaders, name) || strings.HasPrefix(name, "Proxy-")
 }
 
-// bare is an answer made by the host: no body, nothing that tells more.
-func bare(w http.ResponseWriter, status int) {
-	w.Header().Set("Content-Length", "0")
-	w.WriteHeader(status)
-}
-
-// serve is the host's side of one client request.
-func (h *Host) serve(w http.ResponseWriter, r *http.Request) {
-	path, ok := decodePath(r.URL.EscapedPath())
-	if !ok {
-		bare(w, http.StatusBadRequest)
-		return
-	}
-	f := h.app.find(r.Method, path)
-	switch {
-	case f != nil:
-	case path == "/":
-		w.Header().Set("Content-Type", "text/html")
-		_, _ = io.WriteString(w, "<!DOCTYPE html><title>Your Azure Function App is up and running.</title>")
-		return
-	case strings.HasPrefix(strings.ToLower(path), adminPath):
-		h.invoke(w, r, path[len(adminPath):])
-		return
-	default:
-		bare(w, http.StatusNotFound)
-		return
-	}
-	if !h.authorized(r, f) {
-		bare(w, http.StatusUnauthorized)
-		return
-	}
-	body := &requestBody{length: r.ContentLength}
-	switch {
-	case r.ContentLength > RequestBytesMax:
-		bare(w, http.StatusInternalServerError)
-		return
-	case r.ContentLength > 0: // read whole before the handler is asked
-		whole := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(r.Body, whole); err != nil {
-			bare(w, http.StatusBadRequest)
-			return
-		}
-		body.from = bytes.NewReader(whole)
-	case r.ContentLength < 0: // chunked: passed on as it comes
-		body.from = http.MaxBytesReader(w, r.Body, RequestBytesMax)
-		_ = http.NewResponseController(w).EnableFullDuplex()
-	}
-	h.proxy(w, r, path, body)
-}
-
-// authorized checks the function key. One in the header wins over one in the
-// query, right or wrong.
-func (h *Host) authorized(r *http.Request, f *Function) bool {
-	if f.Auth == "anonymous" {
-		return true
-	}
-	key := requestKey(r)
-	if key == "" {
-		return false
-	}
-	if key == h.options.MasterKey {
-		return true
-	}
-	return f.Auth == "function" && (key == h.options.HostKey || key == h.options.FunctionKeys[f.Name])
-}
-
-func requestKey(r *http.Request) string {
-	if key := r.Header.Get("X-Functions-Key"); key != "" {
-		return key
-	}
-	for name, values := range r.URL.Query() {
-		if strings.EqualFold(name, "code") {
-			return values[0]
-		}
-	}
-	return ""
-}
-
 // requestBody can be sent once: it knows whether that has begun. touch is
 // called for every piece.
 type requestBody struct {
@@ -113,10 +32,20 @@ type requestBody struct {
 	length int64     // -1: chunked
 	begun  atomic.Bool
 	touch  func()
+
+	mu     sync.Mutex
+	closed bool
 }
+
+var errBodyClosed = errors.New("the call is over")
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.begun.Store(true)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, errBodyClosed
+	}
 	n, err := b.from.Read(p)
 	b.touch()
 	return n, err
@@ -124,17 +53,37 @@ func (b *requestBody) Read(p []byte) (int, error) {
 
 func (b *requestBody) Close() error { return nil }
 
+// stop ends the reading of a chunked body whose call is over: the handler has
+// answered without it.
+func (b *requestBody) stop(w http.ResponseWriter) {
+	if b.length >= 0 {
+		return
+	}
+	if !b.mu.TryLock() { // somebody waits for the client
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+		b.mu.Lock()
+	}
+	b.closed = true
+	b.mu.Unlock()
+}
+
 // proxy passes the request on and the answer back.
-func (h *Host) proxy(w http.ResponseWriter, r *http.Request, path string, body *requestBody) {
-	ctx, cancel := context.WithCancel(r.Context())
+func (h *Host) proxy(c *call) {
+	limit, done := h.limited(c.r.Context())
+	defer done()
+	ctx, cancel := context.WithCancel(limit)
 	defer cancel()
 	silence := time.AfterFunc(h.options.ActivityTimeout, cancel)
 	defer silence.Stop()
 	touch := func() { silence.Reset(h.options.ActivityTimeout) }
-	body.touch = touch
-	answer, err := h.try(ctx, r, h.outgoingHeader(r), path, body)
+	c.body.touch = touch
+	if c.body.length < 0 {
+		_ = http.NewResponseController(c.w).EnableFullDuplex()
+		defer c.body.stop(c.w)
+	}
+	answer, err := h.try(ctx, c)
 	if err != nil {
-		bare(w, http.StatusInternalServerError)
+		bare(c.w, http.StatusInternalServerError)
 		return
 	}
 	defer answer.Body.Close()
@@ -144,16 +93,16 @@ func (h *Host) proxy(w http.ResponseWriter, r *http.Request, path string, body *
 	buffer := make([]byte, 64<<10)
 	n, err := answer.Body.Read(buffer)
 	if n == 0 && err != nil && !errors.Is(err, io.EOF) {
-		bare(w, http.StatusInternalServerError)
+		bare(c.w, http.StatusInternalServerError)
 		return
 	}
-	copyAnswerHeader(w.Header(), answer)
-	w.WriteHeader(answer.StatusCode)
-	flush := http.NewResponseController(w).Flush
+	copyAnswerHeader(c.w.Header(), answer)
+	c.w.WriteHeader(answer.StatusCode)
+	flush := http.NewResponseController(c.w).Flush
 	for {
 		if n > 0 {
 			touch()
-			if _, err := w.Write(buffer[:n]); err != nil {
+			if _, err := c.w.Write(buffer[:n]); err != nil {
 				return // the client is gone; so is the handler's request, by cancel
 			}
 			_ = flush()
@@ -169,20 +118,30 @@ func (h *Host) proxy(w http.ResponseWriter, r *http.Request, path string, body *
 	}
 }
 
-// try sends the request until the handler answers, as long as no byte of the
-// body is gone. A handler that is starting is waited for.
-func (h *Host) try(ctx context.Context, r *http.Request, header http.Header, path string, body *requestBody) (*http.Response, error) {
+// try sends the request until the handler answers. A handler that is starting is
+// waited for. A body can be sent once: when it has begun the tries go on, and
+// fail.
+func (h *Host) try(ctx context.Context, c *call) (*http.Response, error) {
+	header := h.outgoingHeader(c.r)
+	var last error
 	for attempt := 0; ; attempt++ {
-		p := h.current()
-		select {
-		case <-p.ready:
-		case <-p.ended:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if !c.body.begun.Load() {
+			p, err := h.handler(ctx)
+			if p == nil {
+				return nil, err
+			}
+			if err == nil {
+				answer, err := h.transport.RoundTrip(outgoing(ctx, c, header, p.port))
+				if err == nil {
+					return answer, nil
+				}
+				last = err
+			} else {
+				last = err
+			}
 		}
-		answer, err := h.transport.RoundTrip(outgoing(ctx, r, header, path, p.port, body))
-		if err == nil || ctx.Err() != nil || body.begun.Load() || attempt >= len(h.options.RetryWaits) {
-			return answer, err
+		if ctx.Err() != nil || attempt >= len(h.options.RetryWaits) {
+			return nil, last
 		}
 		timer := time.NewTimer(h.options.RetryWaits[attempt])
 		select {
@@ -195,21 +154,21 @@ func (h *Host) try(ctx context.Context, r *http.Request, header http.Header, pat
 }
 
 // outgoing is the request as the handler sees it, but for its headers.
-func outgoing(ctx context.Context, r *http.Request, header http.Header, path, port string, body *requestBody) *http.Request {
-	encoded := encodePath(path)
+func outgoing(ctx context.Context, c *call, header http.Header, port string) *http.Request {
+	encoded := encodePath(c.path)
 	plain, err := url.PathUnescape(encoded)
 	if err != nil { // not with what encodePath writes
-		plain = path
+		plain = c.path
 	}
 	out := &http.Request{
-		Method: r.Method, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Method: c.r.Method, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		URL: &url.URL{
 			Scheme: "http", Host: "127.0.0.1:" + port, Path: plain, RawPath: encoded,
-			RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery,
+			RawQuery: c.r.URL.RawQuery, ForceQuery: c.r.URL.ForceQuery,
 		},
 	}
-	if body.from != nil {
-		out.Body, out.ContentLength = body, body.length
+	if c.body.from != nil {
+		out.Body, out.ContentLength = c.body, c.body.length
 	}
 	return out.WithContext(ctx)
 }
@@ -218,20 +177,14 @@ func outgoing(ctx context.Context, r *http.Request, header http.Header, path, po
 func (h *Host) outgoingHeader(r *http.Request) http.Header {
 	out := make(http.Header, len(r.Header)+8)
 	for name, values := range r.Header {
-		separator := ", "
-		if name == "Cookie" {
-			separator = "; "
-		}
 		if !isHop(name) && name != "Forwarded" && !strings.HasPrefix(name, "X-Forwarded-") {
-			out[name] = []string{strings.Join(values, separator)}
+			out[name] = []string{merged(name, values)}
 		}
 	}
 	if len(r.Trailer) > 0 {
 		out.Set("Trailer", trailerNames(r.Trailer))
 	}
-	if _, ok := out["User-Agent"]; !ok {
-		out["User-Agent"] = []string{""} // Go's client would add its own
-	}
+	noUserAgent(out)
 	client, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		client = r.RemoteAddr
@@ -243,12 +196,20 @@ func (h *Host) outgoingHeader(r *http.Request) http.Header {
 	return out
 }
 
-// mark adds what the host adds to every call of the handler.
-func (h *Host) mark(header http.Header) {
-	id := newGUID()
-	header.Set("X-Azure-Functions-HostVersion", h.options.Version)
-	header.Set("X-Azure-Functions-InvocationId", id)
-	header.Set("X-Ms-Invocation-Id", id)
+// merged is one value of several.
+func merged(name string, values []string) string {
+	separator := ", "
+	if name == "Cookie" {
+		separator = "; "
+	}
+	return strings.Join(values, separator)
+}
+
+// noUserAgent keeps Go's client from adding its own.
+func noUserAgent(header http.Header) {
+	if _, ok := header["User-Agent"]; !ok {
+		header["User-Agent"] = []string{""}
+	}
 }
 
 // copyAnswerHeader passes on what the handler said. Trailers are announced and

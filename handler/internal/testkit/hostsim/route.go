@@ -7,13 +7,12 @@ import (
 	"strings"
 )
 
-// pattern is a route template by segments: literals, {x}, and {*x} at the end.
+// pattern is a route template by segments: literals in lower case, {x}, and {*x}
+// at the end.
 type pattern []string
 
-const (
-	anySegment = "{}"
-	anyRest    = "{*}"
-)
+func isRest(segment string) bool      { return strings.HasPrefix(segment, "{*") }
+func isParameter(segment string) bool { return strings.HasPrefix(segment, "{") }
 
 func parsePattern(route string) (pattern, error) {
 	if strings.HasPrefix(route, "/") || strings.HasSuffix(route, "/") {
@@ -22,18 +21,16 @@ func parsePattern(route string) (pattern, error) {
 	var p pattern
 	segments := strings.Split(route, "/")
 	for i, s := range segments {
-		name, isParameter := strings.CutPrefix(s, "{")
+		name, opened := strings.CutPrefix(s, "{")
 		name, closed := strings.CutSuffix(name, "}")
-		name, isRest := strings.CutPrefix(name, "*")
+		name, rest := strings.CutPrefix(name, "*")
 		switch {
-		case s == "" || isParameter != closed || strings.ContainsAny(name, "{}*:?=") || isParameter && name == "":
+		case s == "" || opened != closed || strings.ContainsAny(name, "{}*:?=") || opened && name == "":
 			return nil, fmt.Errorf("route %q: segment %q is not simulated", route, s)
-		case isRest && (!isParameter || i != len(segments)-1):
+		case rest && (!opened || i != len(segments)-1):
 			return nil, fmt.Errorf("route %q: only the last segment can be {*x}", route)
-		case isRest:
-			p = append(p, anyRest)
-		case isParameter:
-			p = append(p, anySegment)
+		case opened:
+			p = append(p, s)
 		default:
 			p = append(p, strings.ToLower(s))
 		}
@@ -49,17 +46,32 @@ func (p pattern) match(path string) bool {
 		segments = segments[:n-1]
 	}
 	for i, want := range p {
-		if want == anyRest {
+		if isRest(want) {
 			return true
 		}
 		if i >= len(segments) || segments[i] == "" {
 			return false
 		}
-		if want != anySegment && want != strings.ToLower(segments[i]) {
+		if !isParameter(want) && want != strings.ToLower(segments[i]) {
 			return false
 		}
 	}
 	return len(segments) == len(p)
+}
+
+// parameters are the values of the template's parameters in a path that matches.
+func (p pattern) parameters(path string) object {
+	values := object{}
+	segments := strings.Split(strings.Trim(path, "/"), "/")
+	for i, want := range p {
+		switch name := strings.Trim(want, "{*}"); {
+		case isRest(want):
+			values[name] = strings.Join(segments[min(i, len(segments)):], "/")
+		case isParameter(want):
+			values[name] = segments[i]
+		}
+	}
+	return values
 }
 
 // find returns the first function, by name, whose route and methods match.

@@ -1,11 +1,13 @@
 // Command hostsim runs the simulated Functions host on an assembled application,
-// for tests in other languages. The first line of its standard output is the
-// URL; after it comes what the handler writes, each to its own stream. The
-// handler gets this process's environment. SIGINT and SIGTERM end both.
+// by hand or for tests in other languages. The first line of its standard output
+// is the URL; after it comes what the handler writes, each to its own stream. The
+// handler gets this process's environment. SIGTERM lets calls in flight finish,
+// SIGINT cuts them; both kill the handler. It ends with 1 when the host would
+// stop: the handler has exited for the third time.
 package main
 
 import (
-	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,35 +20,48 @@ import (
 	"github.com/costgate/costgate/handler/internal/testkit/hostsim"
 )
 
+var modes = map[string]hostsim.Mode{"proxy": hostsim.ModeProxy, "forward": hostsim.ModeForward, "envelope": hostsim.ModeEnvelope}
+
 func main() {
-	dist := flag.String("dist", "dist", "folder with host.json, the function folders and the binary")
-	listen := flag.String("listen", "127.0.0.1:0", "where the host listens; port 0: any")
-	key := flag.String("key", "", "host and master key, for x-functions-key or ?code=; none: function routes answer 401")
-	every := flag.Duration("timer", time.Minute, "how often timer functions run; 0: only by POST /admin/functions/<name> with the key")
+	var o hostsim.Options
+	flag.StringVar(&o.Dist, "dist", "dist", "folder with host.json, the function folders and the binary")
+	flag.StringVar(&o.Listen, "listen", "127.0.0.1:0", "where the host listens; port 0: any")
+	flag.StringVar(&o.HostKey, "key", "", "host and master key, for x-functions-key or ?code=; none: function routes answer 401")
+	flag.DurationVar(&o.TimerEvery, "timer", time.Minute, "how often timer functions run; 0: only by POST /admin/functions/<name> with the key")
+	flag.IntVar(&o.Scale, "scale", 1, "divide by it: 240 s of silence, functionTimeout, the 30 minutes of the third exit")
+	mode := flag.String("mode", "proxy", "proxy, forward, or envelope: an old host")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *dist, *listen, *key, *every); err != nil {
+	o.MasterKey = o.HostKey
+	var known bool
+	if o.Mode, known = modes[*mode]; !known || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "hostsim: -mode is proxy, forward or envelope, and there are no arguments")
+		os.Exit(2)
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if err := run(o, signals); err != nil {
 		fmt.Fprintln(os.Stderr, "hostsim:", err)
-		os.Exit(1) //nolint:gocritic // the signals end with the process
+		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, dist, listen, key string, every time.Duration) error {
+func run(o hostsim.Options, signals <-chan os.Signal) error {
 	stdout := &gate{to: os.Stdout}
-	host, err := hostsim.New(hostsim.Options{
-		Dist: dist, Listen: listen, HostKey: key, MasterKey: key, TimerEvery: every, Stdout: stdout, Stderr: os.Stderr,
-	})
+	o.Stdout, o.Stderr = stdout, os.Stderr
+	host, err := hostsim.New(o)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = host.Close() }()
 	stdout.open(host.URL + "\n")
-	if code, err := host.Wait(ctx); err == nil {
-		fmt.Fprintf(os.Stderr, "hostsim: the handler exited with code %d\n", code)
-		<-ctx.Done()
+	select {
+	case s := <-signals:
+		if s == syscall.SIGTERM {
+			return host.Shutdown()
+		}
+		return host.Close()
+	case <-host.Done():
+		return errors.Join(host.Err(), host.Close())
 	}
-	return nil
 }
 
 // gate holds the handler's output back until the URL is on the first line. What
