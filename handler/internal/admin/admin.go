@@ -129,7 +129,13 @@ func (h *Handler) create(w http.ResponseWriter, r *http.Request) (string, error)
 	}
 	key, shown := "", ""
 	if c.subscriptionKey != nil {
-		key, shown = *c.subscriptionKey, *c.subscriptionKey
+		key = *c.subscriptionKey
+	}
+	if c.by, err = callerOf(r, key); err != nil {
+		return "", err
+	}
+	if c.subscriptionKey != nil {
+		shown = key
 		p, err := h.options.Ledger.Find(r.Context(), key)
 		if err == nil {
 			return h.createAgain(r.Context(), p, c, once, shown)
@@ -186,6 +192,9 @@ func (h *Handler) configure(w http.ResponseWriter, r *http.Request, keyID string
 	if err != nil {
 		return "", err
 	}
+	if c.by, err = callerOf(r, keyID, deref(c.addKey), deref(c.revokeKey)); err != nil {
+		return "", err
+	}
 	p, err := h.options.Ledger.Find(r.Context(), keyID)
 	if err != nil {
 		return "", err
@@ -206,6 +215,13 @@ func (h *Handler) configure(w http.ResponseWriter, r *http.Request, keyID string
 		view = view[:len(view)-1] + "," + added.String()[1:]
 	}
 	return view, err
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 // keyInPath is what the answer may show of the path's {keyId}: a key that the

@@ -85,11 +85,37 @@ func (c *change) apply(d *ledger.Draft, now time.Time) error {
 	if failed := c.applyPeriod(d); failed != nil {
 		return failed
 	}
-	if failed := c.applyKeys(d, now); failed != nil {
+	changed, failed := c.applyKeys(d, now)
+	if failed != nil {
 		return failed
 	}
 	c.applyState(d, now)
-	return c.applyDeposit(d)
+	if failed := c.applyDeposit(d); failed != nil {
+		return failed
+	}
+	c.noteConfig(d, changed)
+	return nil
+}
+
+// noteConfig adds a record of the fields that were named, unless others tell of
+// all of them. changed has what there is to say of some.
+func (c *change) noteConfig(d *ledger.Draft, changed map[string]any) {
+	for _, field := range c.named {
+		switch field {
+		case "state", "deposit", "subscriptionKey":
+		case "amount":
+			changed[field] = amountText(d.Product.Budget, d.Product.Unit)
+		default:
+			if _, said := changed[field]; !said {
+				changed[field] = true
+			}
+		}
+	}
+	if len(changed) > 0 {
+		c.by.note(d, usage.KindConfig, usage.Count{}, map[string]any{"changed": changed})
+	} else if len(d.Records) == 0 { // an edit that changed nothing is in the history all the same
+		c.by.note(d, usage.KindConfig, usage.Count{}, nil)
+	}
 }
 
 // applyPeriod: a change counts from the next period.
@@ -115,29 +141,32 @@ func (c *change) applyPeriod(d *ledger.Draft) error {
 	return nil
 }
 
-func (c *change) applyKeys(d *ledger.Draft, now time.Time) error {
+// applyKeys also tells the ids of the keys that it adds and revokes.
+func (c *change) applyKeys(d *ledger.Draft, now time.Time) (changed map[string]any, err error) {
 	p := d.Product
+	changed = map[string]any{}
 	if c.revokeKey != nil {
 		hash := quota.HashKey(*c.revokeKey)
 		i := slices.IndexFunc(p.Keys, func(k quota.Key) bool { return k.Hash == hash || k.ID == *c.revokeKey })
 		if i < 0 {
-			return invalid("revokeKey", "The product has no such key. Its keys are %s.", strings.Join(keyIDs(p), ", "))
+			return nil, invalid("revokeKey", "The product has no such key. Its keys are %s.", strings.Join(keyIDs(p), ", "))
 		}
-		d.RevokeKey = p.Keys[i].Hash
+		d.RevokeKey, changed["revokeKey"] = p.Keys[i].Hash, p.Keys[i].ID
 		p.Keys = slices.Delete(p.Keys, i, i+1)
 	}
 	if c.addKey != nil {
 		key := keyOf(*c.addKey, now)
+		changed["addKey"] = key.ID
 		if _, has := p.KeyByHash(key.Hash); has {
-			return nil
+			return changed, nil
 		}
 		if len(p.Keys) >= ledger.KeysPerProductMax {
-			return conflict("addKey", "The product has %d keys, the most that it can have. Revoke one first.", ledger.KeysPerProductMax)
+			return nil, conflict("addKey", "The product has %d keys, the most that it can have. Revoke one first.", ledger.KeysPerProductMax)
 		}
 		p.Keys = append(p.Keys, key)
 		d.AddKey = key.Hash
 	}
-	return nil
+	return changed, nil
 }
 
 func keyIDs(p *quota.Product) []string {
@@ -148,18 +177,22 @@ func keyIDs(p *quota.Product) []string {
 	return ids
 }
 
+// applyState stops the product until an operator lifts it, which also outlasts
+// the stop of a budget alert, or lifts stop and throttle.
 func (c *change) applyState(d *ledger.Draft, now time.Time) {
 	if c.state == nil {
 		return
 	}
-	_, stopped := d.Product.Stopped(now)
-	switch {
-	case *c.state == "stopped" && !stopped:
-		d.Product.Stop = &quota.Stop{Reason: "an operator stopped it", By: "configure", Since: now.UTC()}
-		d.Records = append(d.Records, usage.Record{Kind: usage.KindStop})
-	case *c.state == "open" && stopped:
-		d.Product.Stop = nil
-		d.Records = append(d.Records, usage.Record{Kind: usage.KindLift})
+	p := d.Product
+	if *c.state == "open" {
+		if stopped, throttled := p.Lift(now); stopped || throttled {
+			c.by.note(d, usage.KindLift, usage.Count{}, map[string]any{"stop": stopped, "throttle": throttled})
+		}
+		return
+	}
+	if stop, stopped := p.Stopped(now); !stopped || !stop.Until.IsZero() {
+		p.Stop = &quota.Stop{Reason: "an operator stopped it", By: c.by.who, Since: now.UTC()}
+		c.by.note(d, usage.KindStop, usage.Count{}, nil)
 	}
 }
 
@@ -179,6 +212,6 @@ func (c *change) applyDeposit(d *ledger.Draft) error {
 		return invalid("deposit", "%v", fmt.Sprintf("\"deposit\" would take the budget out of range: %v.", money.ErrRange))
 	}
 	d.Account.Budget += amount
-	d.Records = append(d.Records, usage.Record{Kind: usage.KindDeposit, Charge: usage.Of(-amount)})
+	c.by.note(d, usage.KindDeposit, usage.Of(-amount), nil)
 	return nil
 }

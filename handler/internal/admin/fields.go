@@ -17,6 +17,7 @@ import (
 // Limits of a product's settings.
 const (
 	NameRunesMax     = 128
+	BudgetRunesMax   = 512 // of budgetName: it may be the id of a resource
 	TagsMax          = 50
 	TagKeyRunesMax   = 64
 	TagValueRunesMax = 256
@@ -29,7 +30,6 @@ const (
 	MultiplierMax    = 100 * money.PPM
 	keyBytesMin      = 16
 	keyBytesMax      = 256
-	shareMax         = 10 * money.PPM // of a budget
 )
 
 // change is what a Create or a Configure names. A nil field is not named.
@@ -60,6 +60,9 @@ type change struct {
 	deposit   *string
 	addKey    *string // empty: make one
 	revokeKey *string
+
+	named []string // the fields that say something, in the body's order
+	by    caller
 }
 
 var commonFields = []string{
@@ -112,20 +115,26 @@ func readFields(body []byte, known []string, take func(field string, raw []byte)
 
 func readChange(body []byte, known []string) (*change, error) {
 	c := new(change)
-	return c, readFields(body, known, func(field string, raw []byte) *problem { return c.take(field, raw) })
+	return c, readFields(body, known, func(field string, raw []byte) *problem {
+		if jsonscan.IsNull(raw) && !c.takeNull(field) {
+			return nil
+		}
+		c.named = append(c.named, field)
+		if jsonscan.IsNull(raw) {
+			return nil
+		}
+		return c.take(field, raw)
+	})
 }
 
 func (c *change) take(field string, raw []byte) *problem {
-	if jsonscan.IsNull(raw) {
-		return c.takeNull(field)
-	}
 	switch field {
 	case "subscriptionKey":
 		return takeKey(field, raw, &c.subscriptionKey)
 	case "productName":
-		return takeName(field, raw, &c.name)
+		return takeName(field, raw, NameRunesMax, &c.name)
 	case "budgetName":
-		return takeName(field, raw, &c.budgetName)
+		return takeName(field, raw, BudgetRunesMax, &c.budgetName)
 	case "amount":
 		return takeDecimal(field, raw, &c.amount)
 	case "deposit":
@@ -180,8 +189,9 @@ func (c *change) take(field string, raw []byte) *problem {
 	return nil
 }
 
-// takeNull: null takes a limit away, and is as good as not there elsewhere.
-func (c *change) takeNull(field string) *problem {
+// takeNull: null takes a limit away; elsewhere it is as good as not there, and
+// false.
+func (c *change) takeNull(field string) bool {
 	zero := func() *int64 { return new(int64) }
 	switch field {
 	case "maxOutputTokens":
@@ -198,8 +208,10 @@ func (c *change) takeNull(field string) *problem {
 		c.models = new([]string)
 	case "tags":
 		c.tags = &map[string]string{}
+	default:
+		return false
 	}
-	return nil
+	return true
 }
 
 func validKey(field, key string) *problem {
@@ -259,12 +271,12 @@ func readableText(field, s string, most int) *problem {
 	return nil
 }
 
-func takeName(field string, raw []byte, into **string) *problem {
+func takeName(field string, raw []byte, most int, into **string) *problem {
 	s, ok := jsonscan.String(raw)
 	if !ok {
 		return invalid(field, "%q must be a string.", field)
 	}
-	if p := readableText(field, s, NameRunesMax); p != nil {
+	if p := readableText(field, s, most); p != nil {
 		return p
 	}
 	*into = &s
@@ -358,67 +370,6 @@ func (c *change) takeTags(raw []byte) *problem {
 		return invalid("tags", "\"tags\" take %d bytes as JSON; at most %d are allowed.", len(doc), TagsBytesMax)
 	}
 	c.tags = &tags
-	return nil
-}
-
-// share reads a share of a budget as parts per million, exactly.
-func share(field string, raw []byte) (int64, *problem) {
-	n, err := money.ParseNano(string(raw))
-	ppm := int64(n) / (money.NanoPerUSD / money.PPM)
-	if err != nil || ppm*(money.NanoPerUSD/money.PPM) != int64(n) || ppm <= 0 || ppm > shareMax {
-		return 0, invalid(field, "%q must be a number above 0 and up to 10 with at most 6 decimals, such as 0.8.", field)
-	}
-	return ppm, nil
-}
-
-func (c *change) takeAlerts(raw []byte) *problem {
-	var elements []json.RawMessage
-	if json.Unmarshal(raw, &elements) != nil || len(elements) > StepsMax {
-		return invalid("budgetAlerts", "\"budgetAlerts\" must be an array of at most %d steps such as {\"at\":1.0,\"do\":\"stop\"}.", StepsMax)
-	}
-	steps := []quota.AlertStep{}
-	for i, element := range elements {
-		step, field := quota.AlertStep{}, fmt.Sprintf("budgetAlerts[%d]", i)
-		err := readFields(element, []string{"at", "do"}, func(name string, raw []byte) (p *problem) {
-			if name == "at" {
-				step.AtPPM, p = share(field+".at", raw)
-				return p
-			}
-			var do *string
-			if p := takeOne(field+".do", raw, &do, "stop", "notify", "throttle"); p != nil {
-				return p
-			}
-			step.Do = *do
-			return nil
-		})
-		if err != nil {
-			return err.(*problem) //nolint:errorlint,forcetypeassert // readFields returns nothing else
-		}
-		if step.AtPPM == 0 || step.Do == "" {
-			return invalid(field, "%q needs \"at\" and \"do\".", field)
-		}
-		steps = append(steps, step)
-	}
-	c.budgetAlerts = &steps
-	return nil
-}
-
-func (c *change) takeNotify(raw []byte) *problem {
-	var elements []json.RawMessage
-	if json.Unmarshal(raw, &elements) != nil || len(elements) > StepsMax {
-		return invalid("notifyAt", "\"notifyAt\" must be an array of at most %d shares such as 0.8.", StepsMax)
-	}
-	shares := []int64{}
-	for i, element := range elements {
-		ppm, p := share(fmt.Sprintf("notifyAt[%d]", i), element)
-		if p != nil {
-			return p
-		}
-		shares = append(shares, ppm)
-	}
-	slices.Sort(shares)
-	shares = slices.Compact(shares)
-	c.notifyAt = &shares
 	return nil
 }
 

@@ -88,6 +88,13 @@ func (h *Handler) more(o *object, p *quota.Product, a ledger.Account) {
 		o.set("StopReason", stop.Reason)
 		o.set("StopUntil", timeOrNull(stop.Until))
 	}
+	if throttle, throttled := p.Throttled(h.options.Now()); throttled {
+		o.raw("Throttle", shareText(throttle.SharePPM))
+		o.set("ThrottleReason", throttle.Reason)
+		o.set("ThrottleUntil", timeOrNull(throttle.Until))
+	} else {
+		o.set("Throttle", nil)
+	}
 	o.set("PeriodKind", p.Period)
 	o.set("TimeZone", p.TimeZone)
 	o.set("Enforcement", p.Enforcement)
@@ -106,11 +113,7 @@ func (h *Handler) more(o *object, p *quota.Product, a ledger.Account) {
 	o.set("RequestsPerMinute", countOrNull(p.RequestsPerMinute))
 	o.set("TokensPerMinute", countOrNull(p.TokensPerMinute))
 	o.set("MaxParallel", countOrNull(p.MaxParallel))
-	alerts := make([]string, len(p.BudgetAlerts))
-	for i, s := range p.BudgetAlerts {
-		alerts[i] = `{"at":` + shareText(s.AtPPM) + `,"do":` + strconv.Quote(s.Do) + `}`
-	}
-	o.raw("BudgetAlerts", "["+strings.Join(alerts, ",")+"]")
+	o.raw("BudgetAlerts", stepsText(p.BudgetAlerts))
 	shares := make([]string, len(p.NotifyAtPPM))
 	for i, ppm := range p.NotifyAtPPM {
 		shares[i] = shareText(ppm)
@@ -118,8 +121,6 @@ func (h *Handler) more(o *object, p *quota.Product, a ledger.Account) {
 	o.raw("NotifyAt", "["+strings.Join(shares, ",")+"]")
 	o.set("Keys", keyIDs(p))
 }
-
-func shareText(ppm int64) string { return money.Nano(ppm * (money.NanoPerUSD / money.PPM)).String() }
 
 // GetByID is GET api/Quota/{keyId}.
 func (h *Handler) GetByID(w http.ResponseWriter, r *http.Request, keyID string) {

@@ -1,235 +1,283 @@
-// Package budget turns Azure Monitor's budget alerts into stops of products. It
+// Package budget turns Azure Monitor's budget alerts into brakes of products. It
 // parses what action groups send, in the legacy and in the common schema, and
-// decides what an alert does; the ledger does it, once.
+// decides which products an alert concerns and what it does to them; the ledger
+// does it, once.
+//
+// Invariant: nothing is stopped or throttled by an alert that does not name its
+// budget, and none depends on the order in which alerts come.
 package budget
 
 import (
 	"bytes"
-	"encoding/json"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 	"time"
 
 	"github.com/costgate/costgate/handler/internal/money"
+	"github.com/costgate/costgate/handler/internal/quota"
 )
 
-// Kind is what an alert is about: money that was spent, or that is forecast.
+// Kind is what an alert is about: money that was spent, or that is forecast. One
+// that Azure may add is kept as it is, and does nothing.
 type Kind string
 
 // The kinds of alert. A missing kind is actual.
 const (
-	Actual     Kind = "actual"
-	Forecasted Kind = "forecasted"
+	Actual     Kind = quota.OnActual
+	Forecasted Kind = quota.OnForecasted
 )
-
-// Amount is a display amount of an alert; it may be unknown, which is not zero.
-type Amount struct {
-	Nano  money.Nano
-	Known bool
-}
 
 // Alert is a budget alert.
 type Alert struct {
 	Kind       Kind
 	BudgetName string
-	BudgetID   string
-	Scope      string
+	BudgetID   string // empty: not said
+	Scope      string // of the budget; of an alert that does not say it, from the BudgetID or the legacy schema's own members
+	Unit       string // currency
 	Budget     Amount
 	Spent      Amount
-	Threshold  string // as sent: an amount, or a share
 	Forecast   Amount
+	Threshold  Amount    // that the alert has passed
 	FiredAt    time.Time // zero: not said
-	StartDate  string
+
+	threshold string // as sent
+	body      [sha256.Size]byte
 }
 
-// BodyBytesMax bounds the body of an alert.
-const BodyBytesMax = 256 << 10
+// Limits of an alert.
+const (
+	BodyBytesMax = 256 << 10
+	TextBytesMax = 2048 // of a name, a scope or an id
+	quotedMax    = 64   // of what an answer or a record repeats
+)
 
-// ErrMalformed says that a body is no budget alert.
-var ErrMalformed = errors.New("not a budget alert")
+var (
+	// ErrMalformed says that a body is no alert, or a budget alert that cannot be
+	// understood; its text says why.
+	ErrMalformed = errors.New("not a budget alert")
+	// ErrOtherAlert says that a body is an alert of Azure Monitor, but not of a
+	// budget.
+	ErrOtherAlert = errors.New("an alert of Azure Monitor that is not about a budget")
+)
 
-// loose is a text, or the text of a number, or nothing.
-type loose string
-
-func (l *loose) UnmarshalJSON(raw []byte) error {
-	var s string
-	if json.Unmarshal(raw, &s) == nil {
-		*l = loose(s)
-		return nil
-	}
-	if c := raw[0]; c == '-' || (c >= '0' && c <= '9') {
-		*l = loose(raw)
-	}
-	return nil
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
 }
 
-type body struct {
-	SchemaID string `json:"schemaId"`
-	Data     struct {
-		// Legacy schema.
-		BudgetName loose `json:"BudgetName"`
-		Budget     loose `json:"Budget"`
-		Spending   loose `json:"SpendingAmount"`
-		Threshold  loose `json:"NotificationThresholdAmount"`
-		StartDate  loose `json:"BudgetStartDate"`
-		// Common schema.
-		Essentials *struct {
-			FiredAt loose `json:"firedDateTime"`
-			AlertID loose `json:"alertId"`
-		} `json:"essentials"`
-		Context *struct {
-			AlertData *struct {
-				Scope     loose `json:"Scope"`
-				Kind      loose `json:"ThresholdType"`
-				Budget    loose `json:"BudgetThreshold"`
-				Threshold loose `json:"NotificationThresholdAmount"`
-				Name      loose `json:"BudgetName"`
-				ID        loose `json:"BudgetId"`
-				StartDate loose `json:"BudgetStartDate"`
-				Spent     loose `json:"SpentAmount"`
-				Forecast  loose `json:"ForecastedTotalForPeriod"`
-			} `json:"AlertData"`
-		} `json:"alertContext"`
-	} `json:"data"`
-}
+// The schemas that budget alerts have, and the service that sends the common one.
+const (
+	schemaCommon  = "azureMonitorCommonAlertSchema"
+	schemaLegacy  = "AIP Budget Notification"
+	serviceCost   = "CostAlerts"
+	categoryThese = "budgets"
+	budgetsPath   = "/providers/microsoft.consumption/budgets/"
+)
 
 // Parse reads an alert. Members that it does not know are Microsoft's affair and
-// are ignored; a body that names no budget is ErrMalformed.
+// are ignored, and null is as good as not there. It fails with ErrOtherAlert or
+// ErrMalformed.
 func Parse(data []byte) (Alert, error) {
-	var b body
-	if err := json.Unmarshal(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), &b); err != nil {
-		return Alert{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	data = bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
+	top, err := membersOf("", data, "schemaId", "data")
+	if err != nil {
+		return Alert{}, err
 	}
-	a := Alert{Kind: Actual}
-	if b.Data.Essentials != nil {
-		a.FiredAt, _ = time.Parse(time.RFC3339Nano, string(b.Data.Essentials.FiredAt)) // zero if it cannot be read
+	schema, err := top.text("schemaId")
+	schema = strings.TrimSpace(schema)
+	if err != nil {
+		return Alert{}, err
 	}
-	if b.Data.Context != nil && b.Data.Context.AlertData != nil {
-		d := b.Data.Context.AlertData
-		if strings.EqualFold(string(d.Kind), string(Forecasted)) {
-			a.Kind = Forecasted
+	if !top.has("data") {
+		return Alert{}, malformed("the member data is missing")
+	}
+	inner, err := membersOf("data", top.raw["data"],
+		"essentials", "alertContext", "BudgetName", "Budget", "SpendingAmount", "NotificationThresholdAmount", "Unit", "SubscriptionId", "ResourceGroup")
+	if err != nil {
+		return Alert{}, err
+	}
+	common, legacy := inner.has("essentials") || inner.has("alertContext"), inner.has("BudgetName")
+	var a Alert
+	switch {
+	case strings.EqualFold(schema, schemaCommon):
+		if !common {
+			return a, malformed("schemaId is %s, but data has neither essentials nor alertContext", schemaCommon)
 		}
-		a.BudgetName, a.BudgetID, a.Scope, a.StartDate = string(d.Name), string(d.ID), string(d.Scope), string(d.StartDate)
-		a.Budget, a.Spent, a.Forecast, a.Threshold = ParseAmount(string(d.Budget)), ParseAmount(string(d.Spent)), ParseAmount(string(d.Forecast)), string(d.Threshold)
-	} else {
-		a.BudgetName, a.StartDate, a.Threshold = string(b.Data.BudgetName), string(b.Data.StartDate), string(b.Data.Threshold)
-		a.Budget, a.Spent = ParseAmount(string(b.Data.Budget)), ParseAmount(string(b.Data.Spending))
+		a, err = parseCommon(inner)
+	case strings.EqualFold(schema, schemaLegacy):
+		if common {
+			return a, malformed("schemaId is %q, but data has members of the common schema", schemaLegacy)
+		}
+		a, err = parseLegacy(inner)
+	case schema == "" && common:
+		a, err = parseCommon(inner)
+	case schema == "":
+		a, err = parseLegacy(inner)
+	default:
+		if _, failed := parseCommon(inner); legacy || failed == nil {
+			return a, malformed("data names a budget, but schemaId is %q; it must be %q or %q", clip(schema), schemaLegacy, schemaCommon)
+		}
+		return a, fmt.Errorf("%w: schemaId is %q", ErrOtherAlert, clip(schema))
+	}
+	a.body = sha256.Sum256(data)
+	return a, err
+}
+
+// parseLegacy reads the members under data of the schema of 2018. Its amounts
+// are numbers without a currency, and its threshold may be a share of the budget.
+func parseLegacy(in members) (Alert, error) {
+	a := Alert{Kind: Actual}
+	in.plain = true
+	var subscription, group string
+	err := errors.Join(
+		in.into(&a.BudgetName, "BudgetName"), in.into(&a.Unit, "Unit"), in.into(&subscription, "SubscriptionId"), in.into(&group, "ResourceGroup"),
+		in.amount(&a.Budget, nil, "Budget"), in.amount(&a.Spent, nil, "SpendingAmount"), in.amount(&a.Threshold, &a.threshold, "NotificationThresholdAmount"))
+	if err != nil {
+		return a, err
 	}
 	if strings.TrimSpace(a.BudgetName) == "" {
-		return Alert{}, fmt.Errorf("%w: it names no budget", ErrMalformed)
+		return a, malformed("data.BudgetName is missing or empty")
 	}
+	if subscription = strings.TrimSpace(subscription); subscription != "" {
+		a.Scope = "/subscriptions/" + subscription
+		if group = strings.TrimSpace(group); group != "" {
+			a.Scope += "/resourceGroups/" + group
+		}
+	}
+	a.Threshold = a.thresholdAmount()
 	return a, nil
 }
 
-// ParseAmount reads an amount as people of some country write it: a currency
-// sign or code, groups of thousands by comma, point, blank or apostrophe, and a
-// decimal point or comma. What can be read in two ways, or not at all, is
-// unknown.
-func ParseAmount(display string) Amount {
-	digits, ok := strip(display)
-	if !ok {
+// thresholdAmount makes an amount of a legacy threshold. Microsoft's samples have
+// an amount in one ("8000.0") and a share of the budget in the other ("0.8").
+// Azure's largest share is 1000 %; what is at most that is a share if the
+// spending has passed it then. It is for the record only, nothing follows from it.
+func (a *Alert) thresholdAmount() Amount {
+	t := a.Threshold
+	if !t.Known || t.Nano > 10*money.NanoPerUSD {
+		return t
+	}
+	if !a.Budget.Known || !a.Spent.Known {
 		return Amount{}
 	}
-	negative := strings.HasPrefix(digits, "-")
-	digits = strings.TrimPrefix(digits, "-")
-	whole, fraction, ok := splitDecimal(digits)
-	if !ok {
-		return Amount{}
-	}
-	text := whole
-	if fraction != "" {
-		text += "." + fraction
-	}
-	if negative {
-		text = "-" + text
-	}
-	n, err := money.ParseNano(text)
-	return Amount{n, err == nil}
-}
-
-// strip removes currency signs and codes around a number, and blanks in it.
-func strip(display string) (string, bool) {
-	first := strings.IndexAny(display, "0123456789")
-	last := strings.LastIndexAny(display, "0123456789")
-	if first < 0 || len(display) > 64 {
-		return "", false
-	}
-	sign := ""
-	if strings.ContainsAny(display[:first], "-−(") {
-		sign = "-"
-	}
-	var out strings.Builder
-	out.WriteString(sign)
-	for _, r := range display[first : last+1] {
-		switch {
-		case r >= '0' && r <= '9', r == '.', r == ',':
-			out.WriteRune(r)
-		case r == ' ', r == '\u00a0', r == '\u202f', r == '\'', r == '\u2019':
-			out.WriteByte(' ')
-		default:
-			return "", false
-		}
-	}
-	return out.String(), true
-}
-
-// splitDecimal finds the decimal sign: of two kinds of sign the last one; of one
-// kind that is there once, unless three digits follow it and so it could group
-// them as well.
-func splitDecimal(s string) (whole, fraction string, ok bool) {
-	point, comma := strings.LastIndexByte(s, '.'), strings.LastIndexByte(s, ',')
-	at := max(point, comma)
+	share := new(big.Int).Mul(big.NewInt(int64(a.Budget.Nano)), big.NewInt(int64(t.Nano)))
+	share.Quo(share, big.NewInt(money.NanoPerUSD))
 	switch {
-	case at < 0:
-		return grouped(s, " ")
-	case point >= 0 && comma >= 0:
-		groups := ","
-		if at == comma {
-			groups = "."
-		}
-		if strings.Count(s, s[at:at+1]) > 1 {
-			return "", "", false
-		}
-		whole, _, ok = grouped(s[:at], groups)
-		return whole, s[at+1:], ok && s[at+1:] != "" && !strings.Contains(s[at+1:], " ")
-	case strings.Count(s, s[at:at+1]) > 1:
-		return grouped(s, s[at:at+1])
-	case len(s)-at-1 == 3 && at <= 3 && !strings.Contains(s, " "):
-		if s[at] == ',' && s[0] != '0' { // "1,000": Azure's own amounts are in English
-			return grouped(s, ",")
-		}
-		if s[at] == '.' { // "1.000" is a plain number too, and plain numbers come without a sign
-			return "", "", false
-		}
-		return "", "", false
+	case share.IsInt64() && share.Int64() <= int64(a.Spent.Nano):
+		return Amount{money.Nano(share.Int64()), true}
+	case t.Nano <= a.Spent.Nano:
+		return t
 	}
-	whole, _, ok = grouped(s[:at], " ")
-	return whole, s[at+1:], ok && s[at+1:] != "" && !strings.Contains(s[at+1:], " ")
+	return Amount{}
 }
 
-// grouped joins groups of three digits; the first may be shorter.
-func grouped(s, sign string) (string, string, bool) {
-	parts := strings.Split(s, sign)
-	for i, part := range parts {
-		if part == "" || strings.Trim(part, "0123456789") != "" || (i > 0 && len(part) != 3) || (i == 0 && len(parts) > 1 && len(part) > 3) {
-			return "", "", false
+// parseCommon reads data of the common schema. If it names no budget, service
+// and category tell whether it is about something else.
+func parseCommon(in members) (Alert, error) {
+	essentials, err := in.object("essentials", "firedDateTime", "monitoringService")
+	if err != nil {
+		return Alert{}, err
+	}
+	service, err := essentials.text("monitoringService")
+	if err != nil {
+		return Alert{}, err
+	}
+	a, category, err := parseContext(in, essentials)
+	switch {
+	case err == nil:
+		return a, nil
+	case service != "" && !strings.EqualFold(service, serviceCost):
+		return a, fmt.Errorf("%w: data.essentials.monitoringService is %q", ErrOtherAlert, clip(service))
+	case category != "" && !strings.EqualFold(category, categoryThese):
+		return a, fmt.Errorf("%w: data.alertContext.AlertCategory is %q", ErrOtherAlert, clip(category))
+	}
+	return a, err
+}
+
+func parseContext(in, essentials members) (a Alert, category string, err error) {
+	a.Kind = Actual
+	outer, err := in.object("alertContext", "AlertCategory", "AlertData")
+	if err != nil {
+		return a, "", err
+	}
+	if category, err = outer.text("AlertCategory"); err != nil {
+		return a, "", err
+	}
+	d, err := outer.object("AlertData", "Scope", "ThresholdType", "BudgetThreshold", "NotificationThresholdAmount", "BudgetName", "BudgetId",
+		"Unit", "SpentAmount", "ForecastedTotalForPeriod")
+	if err != nil {
+		return a, category, err
+	}
+	var kind, fired string
+	err = errors.Join(
+		d.into(&a.BudgetName, "BudgetName"), d.into(&a.BudgetID, "BudgetId"), d.into(&a.Scope, "Scope"), d.into(&a.Unit, "Unit"),
+		d.into(&kind, "ThresholdType"), essentials.into(&fired, "firedDateTime"),
+		d.amount(&a.Budget, nil, "BudgetThreshold"), d.amount(&a.Spent, nil, "SpentAmount"),
+		d.amount(&a.Forecast, nil, "ForecastedTotalForPeriod"), d.amount(&a.Threshold, &a.threshold, "NotificationThresholdAmount"))
+	if err != nil {
+		return a, category, err
+	}
+	a.fromID()
+	if strings.TrimSpace(a.BudgetName) == "" {
+		return a, category, malformed("data.alertContext.AlertData.BudgetName is missing or empty")
+	}
+	if kind = strings.ToLower(strings.TrimSpace(kind)); kind != "" {
+		a.Kind = Kind(clip(kind))
+	}
+	a.FiredAt = parseTime(fired)
+	return a, category, nil
+}
+
+// fromID fills in what an alert does not say but its budget's id does.
+func (a *Alert) fromID() {
+	i := strings.LastIndex(strings.ToLower(a.BudgetID), budgetsPath)
+	if i < 0 || len(strings.ToLower(a.BudgetID)) != len(a.BudgetID) { // lower case of some other script may be longer
+		return
+	}
+	if strings.TrimSpace(a.Scope) == "" {
+		a.Scope = a.BudgetID[:i]
+	}
+	if strings.TrimSpace(a.BudgetName) == "" {
+		a.BudgetName = strings.TrimSuffix(a.BudgetID[i+len(budgetsPath):], "/")
+	}
+}
+
+// times are the forms of firedDateTime; a time without a zone is UTC.
+var times = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00", "1/2/2006 3:04:05 PM -07:00", "1/2/2006 3:04:05 PM"}
+
+// parseTime reads a time; zero if it cannot be read: then the alert does not say
+// when it fired.
+func parseTime(text string) time.Time {
+	for _, form := range times {
+		if t, err := time.Parse(form, strings.TrimSpace(text)); err == nil && t.Year() > 0 {
+			return t.UTC()
 		}
 	}
-	return strings.Join(parts, ""), "", true
+	return time.Time{}
 }
+
+func clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), quotedMax)], "") }
 
 // Identity names the alert, however often and late it comes: budget, kind,
-// threshold and the time it fired; without a time, what the body says and the
-// month.
-func (a *Alert) Identity(data []byte, now time.Time) string {
+// threshold and the time it fired; without a time, the body and the UTC month in
+// which it came.
+func (a *Alert) Identity(now time.Time) string {
 	budget := a.BudgetID
 	if budget == "" {
-		budget = a.BudgetName
+		budget = a.Scope + "|" + a.BudgetName
 	}
 	when := a.FiredAt.UTC().Format(time.RFC3339Nano)
 	if a.FiredAt.IsZero() {
-		when = now.UTC().Format("2006-01") + ":" + string(bytes.TrimSpace(data))
+		when = now.UTC().Format("2006-01") + ":" + hex.EncodeToString(a.body[:])
 	}
-	return strings.ToLower(budget) + "|" + string(a.Kind) + "|" + a.Threshold + "|" + when
+	return fmt.Sprintf("%q|%s|%q|%s", strings.ToLower(strings.TrimSpace(budget)), a.Kind, a.threshold, when)
+}
+
+// ID is the identity as records and stops show it: 16 hexadecimal digits.
+func (a *Alert) ID(now time.Time) string {
+	sum := sha256.Sum256([]byte(a.Identity(now)))
+	return hex.EncodeToString(sum[:8])
 }

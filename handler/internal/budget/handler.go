@@ -7,16 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/bits"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/costgate/costgate/handler/internal/ledger"
-	"github.com/costgate/costgate/handler/internal/money"
 	"github.com/costgate/costgate/handler/internal/quota"
-	"github.com/costgate/costgate/handler/internal/usage"
 )
 
 // Ledger is what alerts need of the books.
@@ -33,7 +29,17 @@ type Options struct {
 }
 
 // Handler is the BudgetAlert function.
-type Handler struct{ options Options }
+type Handler struct {
+	options Options
+	behind  sync.WaitGroup
+}
+
+// Limits of one call.
+const (
+	editsMax     = 16                   // products that an alert changes at a time: each may have to wait for its partition
+	answerWithin = 8 * time.Second      // an action group waits 10 s
+	aheadMax     = 366 * 24 * time.Hour // that an alert may have fired in the future: clocks differ, but not so
+)
 
 // New makes a Handler.
 func New(o Options) *Handler {
@@ -43,12 +49,14 @@ func New(o Options) *Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{o}
+	return &Handler{options: o}
 }
 
-// ServeHTTP answers as action groups want it: 200 for whatever was understood,
-// an unknown budget and a repetition too; 503, which they try again, when the
-// ledger cannot be reached.
+// ServeHTTP answers as action groups want it, within 8 s: 200 for whatever was
+// understood, an unknown budget, a repetition and another kind of alert too,
+// since the portal's Test button sends those; 400 for what is no alert; 503,
+// which they try again, when the ledger cannot be reached or does not answer in
+// time.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, BodyBytesMax))
 	if errors.As(err, new(*http.MaxBytesError)) {
@@ -58,19 +66,28 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "The body could not be read.")
 		return
 	}
+	now := h.options.Now()
 	alert, err := Parse(data)
-	if err != nil {
+	if err == nil && alert.FiredAt.Sub(now) > aheadMax {
+		err = malformed("data.essentials.firedDateTime is %s, which is more than a year from now", alert.FiredAt.Format(time.RFC3339))
+	}
+	switch {
+	case errors.Is(err, ErrOtherAlert):
+		h.options.Log.Info("an alert that is not about a budget: nothing to do", "reason", err)
+	case err != nil:
+		h.options.Log.Warn("budget alert refused", "error", err)
 		problem(w, http.StatusBadRequest, err.Error()+". Send what an Azure Monitor action group sends for a budget.")
 		return
-	}
-	if err := h.act(r.Context(), alert, data); err != nil {
-		h.options.Log.Error("budget alert could not be carried out", "budget", alert.BudgetName, "error", err)
-		w.Header().Set("Retry-After", "5")
-		problem(w, http.StatusServiceUnavailable, "The ledger cannot be reached. Try again.")
-		return
+	default:
+		if err := h.act(r.Context(), &alert, now); err != nil {
+			h.options.Log.Error("budget alert could not be carried out", "budget", clip(alert.BudgetName), "error", err)
+			w.Header().Set("Retry-After", "5")
+			problem(w, http.StatusServiceUnavailable, "The ledger cannot be reached. Try again.")
+			return
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = io.WriteString(w, "true")
+	_, _ = io.WriteString(w, "true") // the client may be gone; there is nobody else to tell
 }
 
 func problem(w http.ResponseWriter, status int, detail string) {
@@ -80,30 +97,57 @@ func problem(w http.ResponseWriter, status int, detail string) {
 	_, _ = w.Write(body) // the client may be gone; there is nobody else to tell
 }
 
-// act carries an alert out on every product of its budget. One that cannot be
-// changed keeps no other from being stopped.
-func (h *Handler) act(ctx context.Context, a Alert, data []byte) error {
+// act carries an alert out on every product that it concerns, whether its sender
+// waits or not. What has begun when the time is up is finished behind the
+// answer; the repetition does the rest.
+func (h *Handler) act(ctx context.Context, a *Alert, now time.Time) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
+	defer cancel()
+	done := make(chan error, 1)
+	h.behind.Go(func() { done <- h.actOnAll(ctx, a, now) })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("not done within %s: %w", answerWithin, ctx.Err())
+	}
+}
+
+// Wait waits for what goes on behind answers: 15 s at most for each product that
+// an alert was changing.
+func (h *Handler) Wait() { h.behind.Wait() }
+
+// actOnAll: one product that cannot be changed keeps no other from being braked.
+func (h *Handler) actOnAll(ctx context.Context, a *Alert, now time.Time) error {
 	products, err := h.options.Ledger.Products(ctx)
 	if err != nil {
 		return err
 	}
-	once := ledger.Once{Key: "alert:" + a.Identity(data, h.options.Now())}
 	var mine []string
 	for _, p := range products {
-		if strings.EqualFold(p.BudgetName, strings.TrimSpace(a.BudgetName)) {
+		if a.concerns(p) {
 			mine = append(mine, p.ID)
 		}
 	}
 	if len(mine) == 0 {
-		h.options.Log.Info("budget alert for a budget of no product", "budget", a.BudgetName)
+		h.options.Log.Info("budget alert for a budget of no product", "budget", clip(a.BudgetName))
+		return nil
+	}
+	if v := a.judge(nil); !a.Budget.Known || (a.Kind == Actual && !a.Spent.Known) || (v.notify && !a.Forecast.Known) {
+		h.options.Log.Warn("budget alert with amounts that cannot be read: it reaches no step", "budget", clip(a.BudgetName))
 	}
 	failed := make([]error, len(mine))
 	var edits sync.WaitGroup
 	slots := make(chan struct{}, editsMax)
 	for i, id := range mine {
-		slots <- struct{}{}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			edits.Wait()
+			return errors.Join(append(failed, ctx.Err())...)
+		}
 		edits.Go(func() {
-			failed[i] = h.actOn(ctx, id, once, &a)
+			failed[i] = h.actOn(ctx, id, a, now)
 			<-slots
 		})
 	}
@@ -111,69 +155,23 @@ func (h *Handler) act(ctx context.Context, a Alert, data []byte) error {
 	return errors.Join(failed...)
 }
 
-const editsMax = 16 // products that an alert changes at a time: each may have to wait for its partition
-
-func (h *Handler) actOn(ctx context.Context, id string, once ledger.Once, a *Alert) error {
+func (h *Handler) actOn(ctx context.Context, id string, a *Alert, now time.Time) error {
+	once := ledger.Once{Key: "alert:" + a.Identity(now)}
 	_, done, err := h.options.Ledger.Edit(ctx, id, once, func(d *ledger.Draft) error {
-		h.apply(d, a)
-		return nil
+		if a.concerns(d.Product) { // it may have got another budget since it was listed
+			a.apply(d, now)
+			return nil
+		}
+		return errConcernsNot
 	})
 	switch {
-	case errors.Is(err, ledger.ErrUnknownProduct):
+	case errors.Is(err, ledger.ErrUnknownProduct), errors.Is(err, errConcernsNot):
 		return nil
 	case err != nil:
 		return fmt.Errorf("product %s: %w", id, err)
 	}
-	h.options.Log.Info("budget alert", "product_id", id, "budget", a.BudgetName, "kind", a.Kind, "repeated", !done)
+	h.options.Log.Info("budget alert", "product_id", id, "budget", clip(a.BudgetName), "kind", a.Kind, "alert", a.ID(now), "repeated", !done)
 	return nil
 }
 
-// apply notes the alert and, if it says so, stops the product until the end of
-// the UTC month in which it fired.
-func (h *Handler) apply(d *ledger.Draft, a *Alert) {
-	now := h.options.Now().UTC()
-	d.Records = append(d.Records, usage.Record{Kind: usage.KindAlert})
-	fired := a.FiredAt.UTC()
-	if a.FiredAt.IsZero() {
-		fired = now
-	}
-	until := time.Date(fired.Year(), fired.Month()+1, 1, 0, 0, 0, 0, time.UTC)
-	if !a.stops(d.Product.BudgetAlerts) || !now.Before(until) {
-		return
-	}
-	if stop, stopped := d.Product.Stopped(now); stopped && (stop.Until.IsZero() || !stop.Until.Before(until)) {
-		return // it is stopped at least that long
-	}
-	d.Product.Stop = &quota.Stop{Reason: "the Azure budget " + clip(a.BudgetName) + " is spent", By: "budget alert", Since: now, Until: until}
-	d.Records = append(d.Records, usage.Record{Kind: usage.KindStop})
-}
-
-const nameBytesMax = 128
-
-func clip(s string) string {
-	if len(s) > nameBytesMax {
-		s = s[:nameBytesMax]
-	}
-	return strings.ToValidUTF8(s, "")
-}
-
-// stops tells whether an actual alert reaches a step that stops. An amount that
-// cannot be read reaches nothing.
-func (a *Alert) stops(steps []quota.AlertStep) bool {
-	if a.Kind != Actual || !a.Spent.Known || !a.Budget.Known || a.Budget.Nano <= 0 || a.Spent.Nano < 0 {
-		return false
-	}
-	for _, step := range steps {
-		if step.Do == "stop" && reaches(a.Spent.Nano, a.Budget.Nano, step.AtPPM) {
-			return true
-		}
-	}
-	return false
-}
-
-// reaches compares spent with a share of a budget, without rounding.
-func reaches(spent, budget money.Nano, ppm int64) bool {
-	hiSpent, loSpent := bits.Mul64(uint64(spent), money.PPM)
-	hiShare, loShare := bits.Mul64(uint64(budget), uint64(ppm))
-	return hiSpent > hiShare || (hiSpent == hiShare && loSpent >= loShare)
-}
+var errConcernsNot = errors.New("the alert does not concern the product any more")

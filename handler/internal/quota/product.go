@@ -67,27 +67,12 @@ func HashKey(key string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Stop is why a product is refused, and until when.
-type Stop struct {
-	Reason string    `json:"reason"`
-	By     string    `json:"by"`
-	Since  time.Time `json:"since"`
-	Until  time.Time `json:"until,omitzero"` // zero: until an operator lifts it
-}
-
 // PeriodChange is a change of period or time zone that waits for the running
 // period to end.
 type PeriodChange struct {
 	From     time.Time  `json:"from"`
 	Period   PeriodKind `json:"period"`
 	TimeZone string     `json:"timeZone"`
-}
-
-// AlertStep is what a budget alert does to the product: at a share of the
-// budget (ppm), "stop" or "notify".
-type AlertStep struct {
-	AtPPM int64  `json:"atPpm"`
-	Do    string `json:"do"`
 }
 
 // Product is the configuration of one product. It says nothing about what was
@@ -110,7 +95,7 @@ type Product struct {
 	Disconnect        Disconnect        `json:"disconnect"`
 	UnknownPrice      UnknownPrice      `json:"unknownPrice"`
 	MultiplierPPM     int64             `json:"multiplierPpm,omitempty"` // of what the product is charged; 0: as listed
-	BudgetName        string            `json:"budgetName"`              // of the Azure budget whose alerts concern it
+	BudgetName        string            `json:"budgetName"`              // of the Azure budget whose alerts concern it, or its scope
 	Tags              map[string]string `json:"tags,omitempty"`
 	RequestsPerMinute int64             `json:"requestsPerMinute,omitempty"`
 	TokensPerMinute   int64             `json:"tokensPerMinute,omitempty"`
@@ -118,15 +103,9 @@ type Product struct {
 	BudgetAlerts      []AlertStep       `json:"budgetAlerts"`
 	NotifyAtPPM       []int64           `json:"notifyAtPpm"`
 	Stop              *Stop             `json:"stop,omitempty"`
-	Version           int64             `json:"version"` // counts the changes
-}
-
-// Stopped tells whether the product is stopped at a moment, and by what.
-func (p *Product) Stopped(now time.Time) (Stop, bool) {
-	if p.Stop == nil || (!p.Stop.Until.IsZero() && !now.Before(p.Stop.Until)) {
-		return Stop{}, false
-	}
-	return *p.Stop, true
+	Throttle          *Throttle         `json:"throttle,omitempty"`
+	Alerts            []AlertMark       `json:"alerts,omitempty"` // that braked it, and whose brake is not over
+	Version           int64             `json:"version"`          // counts the changes
 }
 
 // KeyByHash finds the key with this hash. All keys are compared, each in
