@@ -340,6 +340,9 @@ func (a *App) await(ctx context.Context) error {
 // Close ends the parts: what was charged becomes durable, what was recorded is
 // sent, as far as the time allows. Nothing depends on it.
 func (a *App) Close() error {
+	if a.alerts != nil {
+		a.alerts.Wait() // for what goes on behind answers, 15 s at most
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	var failed error

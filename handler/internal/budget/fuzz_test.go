@@ -58,6 +58,13 @@ func (w *watched) Edit(_ context.Context, id string, _ ledger.Once, edit func(d 
 	return nil, false, ledger.ErrUnknownProduct
 }
 
+func (w *watched) AlertNotice(_ context.Context, p *quota.Product, _ string, _ time.Time, _ string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.touched[p.ID] = true
+	return nil
+}
+
 // names gathers, by another reader, what a body could name a budget with.
 func names(value any, into map[string][]string) {
 	switch v := value.(type) {

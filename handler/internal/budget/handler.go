@@ -18,6 +18,8 @@ import (
 // Ledger is what alerts need of the books.
 type Ledger interface {
 	Products(ctx context.Context) ([]*quota.Product, error)
+	// AlertNotice stores a notification, once for each product and alert.
+	AlertNotice(ctx context.Context, p *quota.Product, alertID string, end time.Time, alert string) error
 	Edit(ctx context.Context, productID string, once ledger.Once, edit func(d *ledger.Draft) error) (p *quota.Product, done bool, err error)
 }
 
@@ -119,10 +121,7 @@ func (h *Handler) Wait() { h.behind.Wait() }
 
 // actOnAll: one product that cannot be changed keeps no other from being braked.
 func (h *Handler) actOnAll(ctx context.Context, a *Alert, now time.Time) error {
-	products, err := h.options.Ledger.Products(ctx)
-	if err != nil {
-		return err
-	}
+	products, unread := h.options.Ledger.Products(ctx)
 	var mine []string
 	for _, p := range products {
 		if a.concerns(p) {
@@ -130,6 +129,9 @@ func (h *Handler) actOnAll(ctx context.Context, a *Alert, now time.Time) error {
 		}
 	}
 	if len(mine) == 0 {
+		if unread != nil {
+			return unread
+		}
 		h.options.Log.Info("budget alert for a budget of no product", "budget", clip(a.BudgetName))
 		return nil
 	}
@@ -152,12 +154,12 @@ func (h *Handler) actOnAll(ctx context.Context, a *Alert, now time.Time) error {
 		})
 	}
 	edits.Wait()
-	return errors.Join(failed...)
+	return errors.Join(append(failed, unread)...)
 }
 
 func (h *Handler) actOn(ctx context.Context, id string, a *Alert, now time.Time) error {
 	once := ledger.Once{Key: "alert:" + a.Identity(now)}
-	_, done, err := h.options.Ledger.Edit(ctx, id, once, func(d *ledger.Draft) error {
+	p, done, err := h.options.Ledger.Edit(ctx, id, once, func(d *ledger.Draft) error {
 		if a.concerns(d.Product) { // it may have got another budget since it was listed
 			a.apply(d, now)
 			return nil
@@ -169,6 +171,9 @@ func (h *Handler) actOn(ctx context.Context, id string, a *Alert, now time.Time)
 		return nil
 	case err != nil:
 		return fmt.Errorf("product %s: %w", id, err)
+	}
+	if err := a.tell(ctx, h.options.Ledger, p, now); err != nil {
+		return fmt.Errorf("notice for product %s: %w", id, err)
 	}
 	h.options.Log.Info("budget alert", "product_id", id, "budget", clip(a.BudgetName), "kind", a.Kind, "alert", a.ID(now), "repeated", !done)
 	return nil

@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"context"
 	"encoding/json"
 	"math/bits"
 	"time"
@@ -103,6 +104,26 @@ func (a *Alert) apply(d *ledger.Draft, now time.Time) {
 		d.Product.JoinThrottle(quota.Throttle{SharePPM: v.throttle.Share(), Reason: a.reason(v.throttle), By: by, Since: fired, Until: until})
 		note(usage.KindConfig, map[string]any{"throttle": fact.Throttle, "until": until.Format(time.RFC3339)})
 	}
+}
+
+// tell stores a notification of an alert that reaches a step of the product's. A
+// repetition finds it stored, or stores what an earlier try did not.
+func (a *Alert) tell(ctx context.Context, l Ledger, p *quota.Product, now time.Time) error {
+	fired := a.FiredAt
+	if fired.IsZero() {
+		fired = now.UTC()
+	}
+	v, until := a.judge(p.BudgetAlerts), monthEnd(fired)
+	if !v.notify || !now.Before(until) {
+		return nil
+	}
+	fact := a.fact(fired)
+	fact.Notify, fact.Stop = true, v.stop != nil
+	if v.throttle != nil {
+		fact.Throttle = shareOf(v.throttle.Share())
+	}
+	text, _ := json.Marshal(fact) // plain values: it cannot fail
+	return l.AlertNotice(ctx, p, a.ID(now), until, string(text))
 }
 
 // reason tells the product's users why; it is part of an OpenAI error.

@@ -19,6 +19,7 @@ import (
 // they are inserted by one transaction, and the second goes when it was told.
 //
 //	N.<product>.<period>.<share>  a crossing: exists from the first time that it was noticed
+//	N.<product>.alert.<id>        an Azure budget alert that is told of in the same way
 //	P.<product>.<period>.<share>  it waits to be told: when it is due, and how often it was tried
 const (
 	crossingPartition = "crossings"
@@ -52,6 +53,7 @@ type Crossing struct {
 	Budget, Spent      int64
 	AtPPM              int64  // the share
 	State              string // as GetById says: open, exhausted, stopped
+	Alert              string // JSON: what an Azure budget alert said, of which this tells instead; empty: none
 	Time               time.Time
 	Attempts           int // to tell of it, the running one included
 
@@ -216,7 +218,10 @@ func (l *Ledger) storeCrossing(ctx context.Context, p *quota.Product, a *Account
 	if l.crossings.isKnown(name) {
 		return nil
 	}
-	c := l.newCrossing(p, a, ppm)
+	return l.insertCrossing(ctx, name, l.newCrossing(p, a, ppm))
+}
+
+func (l *Ledger) insertCrossing(ctx context.Context, name string, c *Crossing) error {
 	_, err := l.store.Apply(ctx, crossingPartition, []Op{
 		{Kind: Insert, Entity: c.entity(name)}, {Kind: Insert, Entity: waitingEntity(name, 0, 0)},
 	})
@@ -252,7 +257,7 @@ func (c *Crossing) entity(name string) Entity {
 		Ints: map[string]int64{"Budget": c.Budget, "Spent": c.Spent, "AtPPM": c.AtPPM, "Attempts": int64(c.Attempts)},
 		Texts: map[string]string{
 			"ID": c.ID, "ProductID": c.ProductID, "Product": c.Product, "Period": c.Period, "Start": formatTime(c.Start), "End": formatTime(c.End),
-			"Unit": string(c.Unit), "State": c.State, "Time": formatTime(c.Time),
+			"Unit": string(c.Unit), "State": c.State, "Time": formatTime(c.Time), "Alert": c.Alert,
 		},
 	}
 }
@@ -261,8 +266,27 @@ func crossingOf(e Entity) *Crossing {
 	return &Crossing{
 		ID: e.Texts["ID"], ProductID: e.Texts["ProductID"], Product: e.Texts["Product"], Period: e.Texts["Period"],
 		Start: parseTime(e.Texts["Start"]), End: parseTime(e.Texts["End"]), Unit: quota.Unit(e.Texts["Unit"]),
-		Budget: e.Ints["Budget"], Spent: e.Ints["Spent"], AtPPM: e.Ints["AtPPM"], State: e.Texts["State"], Time: parseTime(e.Texts["Time"]),
+		Budget: e.Ints["Budget"], Spent: e.Ints["Spent"], AtPPM: e.Ints["AtPPM"], State: e.Texts["State"], Time: parseTime(e.Texts["Time"]), Alert: e.Texts["Alert"],
 	}
+}
+
+// AlertNotice stores that a product is to be told of as the subject of an Azure
+// budget alert: once, under the alert's id, of letters, digits and hyphens. It is
+// kept until some time behind end. If nobody wants to know, nothing happens.
+func (l *Ledger) AlertNotice(ctx context.Context, p *quota.Product, alertID string, end time.Time, alert string) error {
+	if !l.notices() {
+		return nil
+	}
+	name := p.ID + ".alert." + alertID
+	if l.crossings.isKnown(name) {
+		return nil
+	}
+	c := l.newCrossing(p, &Account{End: end}, 0)
+	c.ID, c.Alert, c.State = uuid.NewHash(sha256.New(), crossingSpace, []byte(name), 8).String(), alert, "open"
+	if _, stopped := p.Stopped(c.Time); stopped {
+		c.State = "stopped"
+	}
+	return l.insertCrossing(ctx, name, c)
 }
 
 // crossings stores what the books of a product show crossed, other processes' and

@@ -224,7 +224,7 @@ func (k *look) list(ctx context.Context, product, row string, marks []mark, name
 			k.offerMark(ctx, product, name(m), m)
 		}
 	}
-	k.docs = nil // what is read later may be a later revision
+	k.docs = nil                        // what is read later may be a later revision
 	if missing == 0 && len(marks) > 0 { // all was sent: only the row is left
 		if err := k.ledger.ackListed(ctx, product, row, nil); err != nil {
 			k.failed = noted(k.failed, fmt.Errorf("list %s/%s: %w", product, row, err))

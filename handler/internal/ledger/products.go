@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/costgate/costgate/handler/internal/quota"
@@ -255,24 +256,40 @@ func (l *Ledger) Find(ctx context.Context, keyOrID string) (*quota.Product, erro
 	return found.product, nil
 }
 
-// Products reads all products, in the order of their ids.
+// Products reads all products, in the order of their ids. With an error come those
+// that could be read.
 func (l *Ledger) Products(ctx context.Context) ([]*quota.Product, error) {
 	ids, err := l.productIDs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	products := make([]*quota.Product, 0, len(ids))
-	for _, id := range ids {
-		product, _, err := l.readProduct(ctx, id)
-		if errors.Is(err, ErrUnknownProduct) {
-			continue // a Create that died between the index and the product
-		} else if err != nil {
-			return nil, err
-		}
-		products = append(products, product)
+	read, failed := make([]*quota.Product, len(ids)), make([]error, len(ids))
+	var reads sync.WaitGroup
+	slots := make(chan struct{}, productReadsMax)
+	for i, id := range ids {
+		slots <- struct{}{}
+		reads.Go(func() {
+			defer func() { <-slots }()
+			read[i], _, failed[i] = l.readProduct(ctx, id)
+			if errors.Is(failed[i], ErrUnknownProduct) { // a Create that died between the index and the product
+				read[i], failed[i] = nil, nil
+			}
+		})
 	}
-	return products, nil
+	reads.Wait()
+	products, errs := make([]*quota.Product, 0, len(ids)), []error(nil)
+	for i, p := range read {
+		if p != nil {
+			products = append(products, p)
+		}
+		if failed[i] != nil {
+			errs = noted(errs, failed[i])
+		}
+	}
+	return products, errors.Join(errs...)
 }
+
+const productReadsMax = 16 // at a time
 
 func (l *Ledger) productIDs(ctx context.Context) ([]string, error) {
 	var ids []string

@@ -21,6 +21,10 @@ import (
 // has reached a share of its budget.
 const TypeBudgetCrossed = "costgate.budget.crossed"
 
+// TypeBudgetAlert is the type of an event that says that an Azure budget alert has
+// reached a step of a product's.
+const TypeBudgetAlert = "costgate.budget.alert"
+
 // The headers of a delivery, as Standard Webhooks 1.0 names them.
 const (
 	HeaderID        = "webhook-id"
@@ -45,10 +49,28 @@ type event struct {
 	ResetsAt    *string     `json:"resets_at"`
 }
 
+// alertEvent is the body of a delivery about an Azure budget alert.
+type alertEvent struct {
+	ID        string          `json:"id"`
+	Type      string          `json:"type"`
+	Timestamp string          `json:"timestamp"`
+	ProductID string          `json:"product_id"`
+	Product   string          `json:"product"`
+	State     string          `json:"state"`
+	EndsAt    *string         `json:"ends_at"`
+	Alert     json.RawMessage `json:"alert"`
+}
+
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 // body writes a crossing as JSON. The same crossing always gives the same bytes.
 func body(c *ledger.Crossing) ([]byte, error) {
+	if c.Alert != "" {
+		return json.Marshal(alertEvent{
+			ID: c.ID, Type: TypeBudgetAlert, Timestamp: c.Time.UTC().Format(timeFormat), ProductID: c.ProductID, Product: c.Product,
+			State: c.State, EndsAt: timeOrNull(c.End), Alert: json.RawMessage(c.Alert),
+		})
+	}
 	return json.Marshal(event{
 		ID: c.ID, Type: TypeBudgetCrossed, Timestamp: c.Time.UTC().Format(timeFormat), ProductID: c.ProductID, Product: c.Product,
 		Period: c.Period, PeriodStart: timeOrNull(c.Start), Unit: c.Unit, Budget: amount(c.Budget, c.Unit), Spent: amount(c.Spent, c.Unit),
