@@ -264,19 +264,12 @@ func (l *Ledger) Products(ctx context.Context) ([]*quota.Product, error) {
 		return nil, err
 	}
 	read, failed := make([]*quota.Product, len(ids)), make([]error, len(ids))
-	var reads sync.WaitGroup
-	slots := make(chan struct{}, productReadsMax)
-	for i, id := range ids {
-		slots <- struct{}{}
-		reads.Go(func() {
-			defer func() { <-slots }()
-			read[i], _, failed[i] = l.readProduct(ctx, id)
-			if errors.Is(failed[i], ErrUnknownProduct) { // a Create that died between the index and the product
-				read[i], failed[i] = nil, nil
-			}
-		})
-	}
-	reads.Wait()
+	l.beside(len(ids), productReadsMax, func(i int) {
+		read[i], _, failed[i] = l.readProduct(ctx, ids[i])
+		if errors.Is(failed[i], ErrUnknownProduct) { // a Create that died between the index and the product
+			read[i], failed[i] = nil, nil
+		}
+	})
 	products, errs := make([]*quota.Product, 0, len(ids)), []error(nil)
 	for i, p := range read {
 		if p != nil {
@@ -290,6 +283,36 @@ func (l *Ledger) Products(ctx context.Context) ([]*quota.Product, error) {
 }
 
 const productReadsMax = 16 // at a time
+
+// beside does n things, so many at a time, and returns when all are done.
+func (l *Ledger) beside(n, most int, do func(i int)) {
+	var mu sync.Mutex
+	next, running := 0, min(n, most)
+	if n == 0 {
+		return
+	}
+	done := l.rt.Gate()
+	for range running {
+		l.start(func() {
+			for {
+				mu.Lock()
+				i := next
+				next++
+				if i >= n {
+					running--
+					if running == 0 {
+						done.Open()
+					}
+					mu.Unlock()
+					return
+				}
+				mu.Unlock()
+				do(i)
+			}
+		})
+	}
+	_ = done.Wait(context.Background()) // what is done ends with its own context
+}
 
 func (l *Ledger) productIDs(ctx context.Context) ([]string, error) {
 	var ids []string
