@@ -16,7 +16,7 @@ import (
 const stopBound = 10 * time.Second
 
 // stop stops products under load, and lowers budgets, on three processes one of
-// which is frozen when that happens.
+// which is frozen when that happens. What runs then ends, and is charged.
 func (t *trial) stop(ctx context.Context) error {
 	for _, c := range []struct {
 		name   string
@@ -119,5 +119,13 @@ func (t *trial) stopOnce(ctx context.Context, name string, frozen bool, more, st
 	if lastAfterThaw > time.Second {
 		w.fail("%s: the thawed process forwarded for %v", name, lastAfterThaw)
 	}
-	return nil
+	for _, a := range attempts { // what ran when it was stopped has ended as if nothing had happened
+		if a.status == http.StatusOK && !a.whole {
+			w.fail("%s: the answer of %s is not whole", name, a.user)
+		}
+	}
+	if _, err := w.rest(ctx, []*product{p}); err != nil {
+		return err
+	}
+	return w.verdict(ctx, []*product{p})
 }

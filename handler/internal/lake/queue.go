@@ -8,6 +8,16 @@ func (r *Relay) overflows(waiting int, e Entry) bool {
 	return waiting > 0 && r.bytes+len(e.Record) > QueueBytesMax
 }
 
+// foundBefore is where the next page of the outbox belongs in the queue: behind
+// the pages before it, ahead of what was offered. mu is held.
+func (r *Relay) foundBefore() int {
+	at := slices.IndexFunc(r.queue, func(e Entry) bool { return !r.held[e.name()].found })
+	if at < 0 {
+		at = len(r.queue)
+	}
+	return at
+}
+
 // take copies the next batch: the oldest entries, but for products that the last
 // try failed with as long as there are others. One partition of a hub that does
 // not answer keeps nothing else back, and each product keeps its order. A batch

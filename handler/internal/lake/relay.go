@@ -288,7 +288,7 @@ func (r *Relay) scan(work context.Context) (more bool) {
 		case len(r.held) >= QueueMax, r.overflows(len(r.queue)+len(found), e):
 			r.behind = true
 		case r.options.Alone || full || wasBehind || ripe:
-			r.held[e.name()] = &hold{since: time.Now()}
+			r.held[e.name()] = &hold{since: time.Now(), found: true}
 			found, r.bytes = append(found, e), r.bytes+len(e.Record)
 		default:
 			seen[e.name()] = struct{}{}
@@ -297,7 +297,7 @@ func (r *Relay) scan(work context.Context) (more bool) {
 	if err == nil {
 		r.seen = seen
 	}
-	r.queue = append(found, r.queue...)
+	r.queue = slices.Insert(r.queue, r.foundBefore(), found...)
 	return full && len(found) > 0 && len(r.refused) < RefusedMax
 }
 

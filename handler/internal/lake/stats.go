@@ -18,6 +18,7 @@ type Stats struct {
 type hold struct {
 	since time.Time
 	tried bool // given to the sink before, in a Send that failed
+	found bool // in the outbox: it is older than what was offered
 }
 
 // Stats may be called at any time. It looks at everything that waits.
