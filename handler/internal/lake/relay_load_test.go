@@ -2,6 +2,7 @@ package lake
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,9 +38,9 @@ func TestRelayLastingLoad(t *testing.T) {
 			go load(ctx, r, o, every)
 			time.Sleep(10 * time.Second)
 			o.add(entry(1)) // by a process that died
-			before := o.scans
+			before := o.looks()
 			time.Sleep(time.Minute)
-			if n := o.scans - before; n < 15 {
+			if n := o.looks() - before; n < 15 {
 				t.Errorf("every %v, Send takes %v: %d looks in a minute", every, send, n)
 			}
 			found := false
@@ -76,9 +77,9 @@ func TestRelayLastingLoad(t *testing.T) {
 func TestRelayTakesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, s := &fakeOutbox{}, &fakeSink{}
-		down := true
+		var up atomic.Bool
 		s.before = func(context.Context, [][]byte) error {
-			if down {
+			if !up.Load() {
 				return errDown
 			}
 			return nil
@@ -89,7 +90,7 @@ func TestRelayTakesAgain(t *testing.T) {
 			r.Offer(o.add(entry(i)))
 		}
 		time.Sleep(time.Second)
-		down = false
+		up.Store(true)
 		time.Sleep(3 * time.Second)
 		if !r.Offer(o.add(entry(QueueMax + 1))) {
 			t.Error("turned away although the queue is empty")

@@ -47,8 +47,11 @@ func TestRelayQueueBytes(t *testing.T) {
 			t.Error("a large record finds no room in an empty queue")
 		}
 		time.Sleep(time.Second)
-		if n := len(s.all()); n != 4 || r.bytes != 0 {
-			t.Errorf("%d arrived, %d bytes are counted", n, r.bytes)
+		r.mu.Lock()
+		bytes := r.bytes
+		r.mu.Unlock()
+		if n := len(s.all()); n != 4 || bytes != 0 {
+			t.Errorf("%d arrived, %d bytes are counted", n, bytes)
 		}
 	})
 }

@@ -57,6 +57,12 @@ func (o *fakeOutbox) Acknowledge(ctx context.Context, entries []Entry) error {
 	return ctx.Err()
 }
 
+func (o *fakeOutbox) looks() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.scans
+}
+
 func (o *fakeOutbox) left() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
