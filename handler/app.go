@@ -27,6 +27,7 @@ import (
 	"github.com/costgate/costgate/handler/internal/notify"
 	"github.com/costgate/costgate/handler/internal/pricing"
 	"github.com/costgate/costgate/handler/internal/proxy"
+	"github.com/costgate/costgate/handler/internal/service"
 	"github.com/costgate/costgate/handler/internal/tablestore"
 	"github.com/costgate/costgate/handler/internal/telemetry"
 	"github.com/costgate/costgate/handler/internal/upstream"
@@ -58,6 +59,7 @@ type App struct {
 	notifier   *notify.Notifier // nil: nobody is to be told
 	crossed    chan struct{}    // wakes it
 	proxy      *proxy.Handler
+	services   *service.Handler
 	admin      *admin.Handler
 	alerts     *budget.Handler
 	metrics    telemetry.Registry
@@ -118,6 +120,9 @@ func (a *App) Open(ctx context.Context) error {
 		StreamMax: a.config.StreamMax, AnswerWait: answerWait, KeepAlive: a.config.KeepAlive, Trailers: !a.config.Hosted,
 		LogContent: a.config.LogContent, Log: a.log, Metrics: &a.metrics,
 	})
+	if err := a.openServices(); err != nil {
+		return err
+	}
 	a.admin = admin.New(admin.Options{Ledger: a.ledger, Book: book, Deployments: a.config.Deployments, Log: a.log})
 	a.alerts = budget.New(budget.Options{Ledger: a.ledger, Log: a.log})
 	a.openNotifier()

@@ -46,6 +46,7 @@ var imports = []struct {
 	{"upstream", nil},
 	{"ratelimit", []string{"quota", "money"}},
 	{"proxy", []string{"ledger", "pricing", "usage", "tokens", "media", "quota", "sse", "jsonscan", "money", "funchost", "ratelimit", "telemetry"}},
+	{"service", []string{"ledger", "usage", "quota", "jsonscan", "money", "funchost", "upstream", "ratelimit", "proxy"}},
 	{"admin", []string{"ledger", "pricing", "usage", "tokens", "quota", "sse", "jsonscan", "money", "telemetry"}},
 	{"budget", []string{"ledger", "quota", "usage", "money", "jsonscan", "telemetry"}},
 	{"notify", []string{"ledger", "quota", "money"}},

@@ -14,6 +14,7 @@ import (
 	"github.com/costgate/costgate/handler/internal/funchost"
 	"github.com/costgate/costgate/handler/internal/lake"
 	"github.com/costgate/costgate/handler/internal/pricing"
+	"github.com/costgate/costgate/handler/internal/service"
 )
 
 // setting is one environment variable. The table below is the only place where
@@ -39,6 +40,7 @@ var settings = []setting{
 	{"DATA_DIR", "folder of the embedded store and of the local lake", "`./.data`", false},
 	{"DEPLOYMENTS", "JSON, or a file of it: what each deployment is, `{\"gpt4o\":{\"model\":\"gpt-4o\",\"version\":\"2024-11-20\",\"sku\":\"GlobalStandard\",\"region\":\"eastus\"}}`", "a deployment's name is its model", false},
 	{"PRICES_FILE", "JSON, or files of it, separated by commas: prices to add to the embedded book or to replace in it; a later file wins", "", false},
+	{"SERVICES", "JSON, or a file of it: other HTTP services to forward to, `{\"w\":{\"url\":\"https://h/base\",\"pricePerCall\":\"0.001\"}}` (docs/SERVICES.md)", "`services/` has none", false},
 	{"UNMETERED_PATHS", "paths below `openai/` to forward without charge, separated by commas, for example `v1/files,v1/files/*`", "", false},
 	{"STREAM_MAX", "how long an answer may take", "`25m`", false},
 	{"STREAM_KEEPALIVE", "silence after which a stream gets an SSE comment; `0`: never", "`60s`", false},
@@ -49,10 +51,6 @@ var settings = []setting{
 	{"LOG_CONTENT", "`on`: log the beginning of every prompt and answer, 32 KiB each. Records never have them", "`off`", false},
 	{"LOG_LEVEL", "`debug`, `info`, `warn` or `error`", "`info`", false},
 }
-
-// later are settings of the documented contract that this version cannot
-// serve. To ignore one would be to lose what it asks for.
-var later = []string{"SERVICES"}
 
 const (
 	simulatorEndpoint = "simulator"
@@ -74,6 +72,7 @@ type Config struct {
 	TableName   string
 	Hub         HubConfig
 	Notify      NotifyConfig
+	Services    *service.Services
 	DataDir     string
 	Deployments map[string]pricing.Deployment
 	Prices      *pricing.Book // additions to the embedded book; nil: none
@@ -120,11 +119,6 @@ func ParseConfig(listen string, getenv func(string) string) (*Config, error) {
 	if c.Hosted = hosted; hosted {
 		c.Listen = net.JoinHostPort("127.0.0.1", port)
 	}
-	for _, name := range later {
-		if getenv(name) != "" {
-			problem(name, "is not supported by this version; leave it out")
-		}
-	}
 	c.APIKey, c.Storage, c.StorageURI = getenv("AZURE_OPENAI_API_KEY"), getenv("QuotaStorage"), getenv("QuotaStorage__tableServiceUri")
 	c.Credential, c.ClientID = getenv("QuotaStorage__credential"), getenv("QuotaStorage__clientId")
 	c.TableName, c.DataDir, c.AdminKey = or("QuotaTableName", "Costgate"), or("DATA_DIR", "./.data"), getenv("ADMIN_KEY")
@@ -132,6 +126,7 @@ func ParseConfig(listen string, getenv func(string) string) (*Config, error) {
 	c.readStorage(problem)
 	c.Hub = readHub(getenv, problem)
 	c.Notify = readNotify(getenv, problem)
+	c.Services = readServices(getenv, problem)
 	c.readPrices(getenv, problem)
 	for _, path := range strings.Split(getenv("UNMETERED_PATHS"), ",") {
 		if path = strings.TrimSpace(path); path != "" {

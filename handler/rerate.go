@@ -125,9 +125,9 @@ func (r *rerating) product(ctx context.Context, books *ledger.Ledger, p *quota.P
 }
 
 // add rerates a record. One that cost nothing because nothing was used has
-// nothing to compare.
+// nothing to compare; what services cost is in no book.
 func (r *rerating) add(p *quota.Product, record *usage.Record) {
-	if !record.Kind.Spends() || record.UsageSource == usage.Text(usage.SourceNone) {
+	if !record.Kind.Spends() || record.UsageSource == usage.Text(usage.SourceNone) || record.Operation == "service" {
 		return
 	}
 	d := rerated{

@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
@@ -35,6 +34,10 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "openai":
 		if a.started(w, r) {
 			a.proxy.ServeHTTP(w, r)
+		}
+	case "services":
+		if a.started(w, r) {
+			a.services.ServeHTTP(w, r)
 		}
 	case "me":
 		if a.started(w, r) {
@@ -155,8 +158,6 @@ func (a *App) host(w http.ResponseWriter, r *http.Request, path string) {
 		funchost.Timer(a.Maintain).ServeHTTP(w, r)
 	case !a.config.Hosted && r.Method == http.MethodGet && strings.EqualFold(path, "metrics"):
 		a.serveMetrics(w, r)
-	case strings.HasPrefix(strings.ToLower(path), "services/"):
-		openAINotFound(w, "No service is registered here.")
 	default:
 		notFound(w)
 	}
@@ -164,12 +165,4 @@ func (a *App) host(w http.ResponseWriter, r *http.Request, path string) {
 
 func notFound(w http.ResponseWriter) {
 	admin.Problem(w, http.StatusNotFound, "not found", "No function has this route and method. See docs/openapi.yaml.")
-}
-
-func openAINotFound(w http.ResponseWriter, message string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusNotFound)
-	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{
-		"message": message, "type": "invalid_request_error", "param": nil, "code": "not_found",
-	}})
 }

@@ -156,6 +156,12 @@ param prices object = {}
 @description('Paths below openai/ that are forwarded without charge, for example v1/files.')
 param unmeteredPaths string[] = []
 
+@description('HTTP services behind services/: SERVICES as an object, see docs/SERVICES.md.')
+param services object = {}
+
+@description('Settings that hold secrets, each with the URI of its Key Vault secret: NOTIFY_WEBHOOK_URL, NOTIFY_WEBHOOK_SECRET, the secretSetting of services. The gateway\'s identity has to be a Key Vault Secrets User of that vault.')
+param keyVaultSettings object = {}
+
 @description('How long an answer may take, for example 25m. Less than the functionTimeout of host.json.')
 param streamMax string = '25m'
 
@@ -475,8 +481,16 @@ var gatewaySettings = {
 var optionalSettings = {
   PRICES_FILE: empty(prices) ? '' : string(prices)
   UNMETERED_PATHS: join(unmeteredPaths, ',')
+  SERVICES: empty(services) ? '' : string(services)
 }
 var givenSettings = filter(items(optionalSettings), item => !empty(item.value))
+
+// References, no secrets: the platform reads what they name.
+var secretSettings = toObject(
+  items(keyVaultSettings),
+  item => item.key,
+  item => '@Microsoft.KeyVault(SecretUri=${item.value})'
+)
 
 module app 'modules/functionapp.bicep' = {
   // The host reads its storage, and the gateway its tables, as soon as they run.
@@ -500,7 +514,11 @@ module app 'modules/functionapp.bicep' = {
     hostQueueEndpoint: hostStorage.outputs.queueEndpoint
     hostTableEndpoint: hostStorage.outputs.tableEndpoint
     insightsConnectionString: monitoring.outputs.connectionString
-    gatewaySettings: union(gatewaySettings, toObject(givenSettings, item => item.key, item => item.value))
+    gatewaySettings: union(
+      gatewaySettings,
+      toObject(givenSettings, item => item.key, item => item.value),
+      secretSettings
+    )
     deployments: deployments
     openAiLocation: useExistingOpenAi ? existingOpenAi!.outputs.location : openAiPlace
     subnetId: privateNetworking ? network!.outputs.appSubnetId : ''

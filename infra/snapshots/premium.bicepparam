@@ -43,6 +43,16 @@ param prices = {
   ]
 }
 param unmeteredPaths = ['v1/files', 'v1/files/*']
+param services = {
+  billing: {
+    url: 'https://billing.example.com/v1'
+    pricePerCall: '0.001'
+  }
+}
+param keyVaultSettings = {
+  NOTIFY_WEBHOOK_URL: 'https://kv-costgate.vault.azure.net/secrets/notify-url'
+  NOTIFY_WEBHOOK_SECRET: 'https://kv-costgate.vault.azure.net/secrets/notify-secret'
+}
 param recordRetentionDays = 0
 param streamMax = '20m'
 param streamKeepAlive = '30s'

@@ -12,7 +12,7 @@ import (
 // is passed on.
 
 // Failure is an answer of the gateway's own, in the format of the OpenAI API.
-type Failure = failure
+type Failure = failure //nolint:errname // it is an answer, an error only by the way
 
 // NewFailure makes a Failure. kind is error.type.
 func NewFailure(status int, kind, code, message string, header ...[2]string) *Failure {
@@ -51,6 +51,9 @@ func CopyHeader(to, from http.Header) { copyHeader(to, from) }
 
 // IsStream tells whether an answer is a stream of events.
 func IsStream(h http.Header) bool { return isStream(h) }
+
+// Clip cuts a text at a number of bytes.
+func Clip(s string, most int) string { return clip(s, most) }
 
 // Nowhere is a ResponseWriter for an answer that nobody gets.
 func Nowhere() http.ResponseWriter { return nowhere{} }

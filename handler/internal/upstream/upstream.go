@@ -4,18 +4,15 @@
 package upstream
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
 // Scope is what a token for Azure OpenAI is asked for.
@@ -44,9 +41,7 @@ type Azure struct {
 	options   Options
 	base      *url.URL
 	transport *http.Transport
-
-	mu    sync.Mutex
-	token azcore.AccessToken
+	bearer    *Bearer
 }
 
 // New checks the options.
@@ -63,7 +58,7 @@ func New(o Options) (*Azure, error) {
 	if o.NotSent == nil {
 		o.NotSent = errors.New("the request was not sent")
 	}
-	return &Azure{options: o, base: base, transport: &http.Transport{
+	return &Azure{options: o, base: base, bearer: NewBearer(o.Credential, Scope), transport: &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
@@ -90,31 +85,13 @@ func (a *Azure) RoundTrip(r *http.Request) (*http.Response, error) {
 	if a.options.Key != "" {
 		r.Header.Set("Api-Key", a.options.Key)
 	} else {
-		token, err := a.bearer(r.Context())
+		token, err := a.bearer.Token(r.Context())
 		if err != nil {
 			return nil, fmt.Errorf("token for Azure OpenAI: %w (%w)", err, a.options.NotSent)
 		}
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	return a.transport.RoundTrip(r)
-}
-
-// bearer is a token that is still good for a while. Callers that come while one
-// is fetched wait for it.
-func (a *Azure) bearer(ctx context.Context) (string, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.token.Token != "" && time.Until(a.token.ExpiresOn) > tokenMargin {
-		return a.token.Token, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	token, err := a.options.Credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{Scope}})
-	if err != nil {
-		return "", err
-	}
-	a.token = token
-	return token.Token, nil
 }
 
 // Close drops idle connections.
