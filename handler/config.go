@@ -47,7 +47,7 @@ var settings = []setting{
 	{"ADMIN_KEY", "key of the api routes, standalone only (hosted, the Functions host checks its own)", "required standalone", true},
 	{"RETENTION_DAYS", "days for which records stay in the tables behind the end of their period; then, if the lake has them, their sum stays; `0`: for ever", "`400`", false},
 	{"NOTIFY_WEBHOOK_URL", "receiver of notifications: a signed webhook when a product's spending reaches a share of its budget (`notifyAt`)", "nobody is told", true},
-	{"NOTIFY_WEBHOOK_SECRET", "key of their signatures: `whsec_` and base64, or any text of 24 to 256 characters", "required with NOTIFY_WEBHOOK_URL", true},
+	{"NOTIFY_WEBHOOK_SECRET", "key of their signatures: `whsec_` and base64, or any text of at most 256 characters", "required with NOTIFY_WEBHOOK_URL", true},
 	{"LOG_CONTENT", "`on`: log the beginning of every prompt and answer, 32 KiB each. Records never have them", "`off`", false},
 	{"LOG_LEVEL", "`debug`, `info`, `warn` or `error`", "`info`", false},
 }

@@ -65,6 +65,9 @@ func (a *App) openNotifier() {
 	if a.config.Notify.URL == nil {
 		return
 	}
+	if len(a.config.Notify.Key) < notify.KeyBytesLeast {
+		a.log.Warn("NOTIFY_WEBHOOK_SECRET is short: whoever sees a notification may guess it; use the output of: echo whsec_$(openssl rand -base64 32)")
+	}
 	interval := noticesShared
 	if _, embedded := a.store.(*boltstore.Store); embedded {
 		interval = noticesAlone

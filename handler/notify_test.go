@@ -38,5 +38,5 @@ func TestNotifySettings(t *testing.T) {
 	f(address, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	f(address, "", "NOTIFY_WEBHOOK_SECRET: is not set, and NOTIFY_WEBHOOK_URL is", "openssl rand")
 	f("", secret, "NOTIFY_WEBHOOK_SECRET: is set, and NOTIFY_WEBHOOK_URL is not")
-	f("ftp://hooks.example/path-secret", "short", "NOTIFY_WEBHOOK_URL: is no URL; use http(s)://", "NOTIFY_WEBHOOK_SECRET: has 5 characters; use whsec_")
+	f("ftp://hooks.example/path-secret", "whsec_short", "NOTIFY_WEBHOOK_URL: is no URL; use http(s)://", "NOTIFY_WEBHOOK_SECRET: begins with whsec_, and what follows is not base64")
 }

@@ -42,7 +42,7 @@ func TestServicesSetting(t *testing.T) {
 	f(file, 1)
 	f(`{"w":{"url":"https://h/base","auth":"header","header":"x-key","secretSetting":"W_KEY","pricePerCall":"0.001","pricePerKB":"0","timeout":"100s","bodyBytesMax":104857600}}`, 1)
 	f(filepath.Join(t.TempDir(), "none"), 0, "SERVICES: is neither JSON (it would begin with {) nor a file")
-	f(`{"w":{"url":"https://h"},"v":{"pricePerCall":"1"}}`, 0, "SERVICES: w.pricePerCall: is missing", "SERVICES: v.url: is missing")
+	f(`{"w":{"url":"h"},"v":{"pricePerCall":"1"}}`, 0, "SERVICES: w.url: must be http(s)://", "SERVICES: v.url: is missing")
 	f(`{"w":{"url":"https://h","auth":"header","header":"x-key","secretSetting":"NONE","pricePerCall":"0"}}`, 0, `SERVICES: w.secretSetting: the setting "NONE" is not set`)
 	f(`{"w":{"url":"https://h","auth":"header","header":"Host","secretSetting":"W_KEY","pricePerCall":"0"}}`, 0, "SERVICES: w.header:")
 }

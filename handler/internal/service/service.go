@@ -79,6 +79,9 @@ func New(o Options) *Handler {
 		o.StreamMax = 25 * time.Minute
 	}
 	for _, e := range o.Services.Entries {
+		if e.Unpriced {
+			o.Log.Warn("SERVICES: a service without prices: its calls are recorded and cost nothing", "service", e.Name)
+		}
 		if _, most, err := e.cost(2*e.BodyBytesMax, 0); err == nil && e.PerKB > 0 && most >= warnFrom {
 			o.Log.Warn("SERVICES: each call holds the price of an answer of bodyBytesMax; lower it to what answers have", "service", e.Name,
 				"hold_usd_max", most.String())
