@@ -342,7 +342,7 @@ test("bad settings end with 2, naming setting, entry and field", async () => {
     child.on("exit", (code) => resolve({ code, out }));
   });
   for (const [services, says] of [
-    ['{"w":{"url":"https://h"}}', "SERVICES: w.pricePerCall: is missing"],
+    ['{"w":{"pricePerCall":"1"}}', "SERVICES: w.url: is missing"],
     ['{"w":{"url":"https://h?x=1","pricePerCall":"0"}}', "SERVICES: w.url: must be"],
     ['{"w":{"url":"https://h","pricePerCall":"0","auth":"header","header":"x-key","secretSetting":"NONE"}}', 'SERVICES: w.secretSetting: the setting "NONE" is not set'],
   ]) {
