@@ -16,9 +16,9 @@ import (
 // ServeHTTP finds the function of a request, as the Functions host would: letter
 // case and a trailing slash do not matter, and nothing is ever redirected.
 func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.limit(w)
 	if a.config.Hosted {
 		funchost.RestorePath(r.URL)
-		a.limit(w)
 		a.watch(r.Header)
 		if funchost.IsEnvelope(r) && !strings.EqualFold(strings.Trim(r.URL.Path, "/"), timerFunction) {
 			a.log.Error("the Functions host does not proxy HTTP: it is too old for enableProxyingHttpRequest", "path", r.URL.Path)
@@ -50,9 +50,10 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// limit ends a call of the Functions host in any case some time after STREAM_MAX:
-// one that reached functionTimeout would be the end of this process, and of all
-// other calls.
+// limit ends a call in any case some time after STREAM_MAX, also one whose client
+// has stopped to read or to send: it would keep its place and its hold. Hosted, one
+// that reached functionTimeout would be the end of this process, and of all other
+// calls.
 func (a *App) limit(w http.ResponseWriter) {
 	control, end := http.NewResponseController(w), time.Now().Add(a.config.StreamMax+hostedMargin)
 	_ = control.SetReadDeadline(end) // a writer without deadlines is not of the host's

@@ -121,11 +121,24 @@ func strip(display string) (digits string, negative, ok bool) {
 	return out.String(), minus || brackets, true
 }
 
+// scales are words that make a number another one.
+var scales = map[string]bool{
+	"k": true, "m": true, "b": true, "t": true, "g": true, "bn": true, "mn": true, "mm": true, "mio": true, "mrd": true, "mia": true, "tsd": true, "tys": true,
+	"mln": true, "mld": true, "bln": true, "l": true, "cr": true, "lakh": true, "lakhs": true, "lac": true, "crore": true, "crores": true, "hundred": true,
+	"thousand": true, "million": true, "millions": true, "billion": true, "billions": true, "trillion": true, "mil": true, "万": true, "億": true, "亿": true, "千": true,
+}
+
 // isAffix tells whether a text may stand beside a number: currency signs and
-// codes, a sign, brackets, marks of direction. A percent sign may not.
+// codes, a sign, brackets, marks of direction. A percent sign may not, nor may a
+// word that means thousands.
 func isAffix(s string) bool {
 	if utf8.RuneCountInString(s) > amountAffixRunes {
 		return false
+	}
+	for word := range strings.FieldsFuncSeq(strings.ToLower(s), func(r rune) bool { return !unicode.In(r, unicode.L, unicode.M) }) {
+		if scales[word] {
+			return false
+		}
 	}
 	for _, r := range s {
 		if !unicode.In(r, unicode.L, unicode.M, unicode.Sc, unicode.Cf, unicode.Zs) && !strings.ContainsRune("./()-−+", r) {

@@ -43,6 +43,11 @@ func TestParseAmount(t *testing.T) {
 	f("₹1,00,000.00", "100000") // lakhs
 	f("₹ 12,34,567", "1234567")
 	f("Rs.1,234.50", "1234.5")
+	f("$1.5K", "unknown")
+	f("1,5 Mio. €", "unknown")
+	f("₹2 lakh", "unknown")
+	f("$2 million", "unknown")
+	f("kr 12", "12")
 	f("S/ 1,234.50", "1234.5")
 	f("1 234 567,8 zł", "1234567.8")
 	f("12\u00a0345 ₽", "12345")

@@ -135,6 +135,9 @@ func (h *Handler) actOnAll(ctx context.Context, a *Alert, now time.Time) error {
 		h.options.Log.Info("budget alert for a budget of no product", "budget", clip(a.BudgetName))
 		return nil
 	}
+	if a.Kind != Actual && a.Kind != Forecasted {
+		h.options.Log.Warn("budget alert of a kind that is not known: it reaches no step", "budget", clip(a.BudgetName), "kind", a.Kind)
+	}
 	if v := a.judge(nil); !a.Budget.Known || (a.Kind == Actual && !a.Spent.Known) || (v.notify && !a.Forecast.Known) {
 		h.options.Log.Warn("budget alert with amounts that cannot be read: it reaches no step", "budget", clip(a.BudgetName))
 	}

@@ -297,9 +297,11 @@ func copyHeader(to, from http.Header) {
 			to[name] = values
 		}
 	}
-	for token := range strings.SplitSeq(from.Get("Connection"), ",") {
-		if token = strings.TrimSpace(token); token != "" {
-			to.Del(token)
+	for _, line := range from["Connection"] {
+		for token := range strings.SplitSeq(line, ",") {
+			if token = http.CanonicalHeaderKey(strings.TrimSpace(token)); !strings.HasPrefix(token, "X-Costgate-") {
+				to.Del(token)
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/costgate/costgate/handler/internal/proxy"
@@ -121,3 +122,46 @@ func TestUnsentRequestsDoNotCount(t *testing.T) {
 type unreachable struct{}
 
 func (unreachable) RoundTrip(*http.Request) (*http.Response, error) { return nil, proxy.ErrNotSent }
+
+// TestAnswersCannotTakeOurHeadersAway: what an upstream names in Connection ends
+// here, but for what the gateway says of the request.
+func TestAnswersCannotTakeOurHeadersAway(t *testing.T) {
+	b := newBench(t, nil, nil)
+	b.answer = func(w http.ResponseWriter, _ *http.Request, _ string) {
+		w.Header()["Connection"] = []string{"X-Costgate-Request-Id, X-One", "x-two, X-Costgate-Product"}
+		w.Header().Set("X-One", "1")
+		w.Header().Set("X-Two", "2")
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, limitedAnswer)
+	}
+	answer, _ := b.chat(limitedBody)
+	h := answer.Header
+	if h.Get("x-costgate-request-id") == "" || h.Get("x-costgate-product") == "" || h.Get("x-one") != "" || h.Get("x-two") != "" {
+		t.Errorf("%v", h)
+	}
+}
+
+// TestNothingIsSentTwice by net/http's transport, which takes a request with an
+// Idempotency-Key for one that may be repeated on a connection that died: it would
+// be billed twice, and recorded once.
+func TestNothingIsSentTwice(t *testing.T) {
+	var sent atomic.Int64
+	b := newBench(t, nil, nil)
+	b.answer = func(w http.ResponseWriter, r *http.Request, _ string) {
+		if r.Header.Get("Idempotency-Key") != "once" {
+			t.Errorf("%v", r.Header)
+		}
+		if sent.Add(1) > 1 { // on a connection that is used again
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, limitedAnswer)
+	}
+	b.chat(limitedBody, "Idempotency-Key", "once")
+	if answer, text := b.chat(limitedBody, "Idempotency-Key", "once"); answer.StatusCode != http.StatusBadGateway {
+		t.Errorf("%d %s", answer.StatusCode, text)
+	}
+	if n := sent.Load(); n != 2 {
+		t.Errorf("upstream had %d requests of 2", n)
+	}
+}

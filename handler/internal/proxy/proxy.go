@@ -211,6 +211,14 @@ func (h *Handler) outgoing(ctx context.Context, r *http.Request, parts [][]byte,
 		out.Header.Del(name)
 	}
 	out.Header.Set("Accept-Encoding", "identity") // what is compressed cannot be metered
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		// By these net/http's transport would send a request again that may have
+		// been billed already. It knows them by their canonical names only.
+		if values, ok := out.Header[name]; ok {
+			delete(out.Header, name)
+			out.Header[strings.ToLower(name)] = values
+		}
+	}
 	if length > 0 {
 		out.Body = partsReader(parts)
 		out.GetBody = func() (body ioReadCloser, err error) { return partsReader(parts), nil }

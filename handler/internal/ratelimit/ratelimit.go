@@ -7,7 +7,8 @@
 // instances). As long as all processes know how many they are, all of them
 // together admit at most max(limit, instances). A process that is new to a product
 // is known to the others some seconds later; until then they may admit what they
-// did before.
+// did before. One that does not know the product's books yet takes itself for the
+// only one, so processes that all start cold may admit the limit once each.
 package ratelimit
 
 import (
