@@ -114,11 +114,15 @@ need-app:
 
 .PHONY: publish
 publish: need-app need-func package ## Deploy to the function app APP= with the func CLI
-	cd dist && $(FUNC) azure functionapp publish "$(APP)" --custom
+	cd dist && $(FUNC) azure functionapp publish "$(APP)" --custom $(if $(AZURE_SUBSCRIPTION_ID),--subscription "$(AZURE_SUBSCRIPTION_ID)")
 
 BICEP ?= bicep
+.PHONY: need-bicep
+need-bicep:
+	@command -v $(BICEP) >/dev/null 2>&1 || { echo "The Bicep compiler is not installed: https://aka.ms/bicep-install, or make infra BICEP=<its path>"; exit 2; }
+
 .PHONY: infra
-infra: ## Compile, lint and evaluate the Bicep files with BICEP=; writes azuredeploy.json and the snapshots
+infra: need-bicep ## Compile, lint and evaluate the Bicep files with BICEP=; writes azuredeploy.json and the snapshots
 	UPDATE=1 BICEP="$$(command -v $(BICEP))" $(GO) test ./handler -count=1 -run 'TestInfraBuild$$'
 	BICEP= $(GO) test ./handler -count=1 -run TestInfra
 

@@ -134,10 +134,13 @@ func ParseConfig(listen string, getenv func(string) string) (*Config, error) {
 		}
 	}
 	c.StreamMax = duration("STREAM_MAX", or("STREAM_MAX", "25m"), time.Second, problem)
-	if root := getenv(funchost.RootVariable); hosted && root != "" {
-		c.checkStreamMax(root, problem)
+	if hosted {
+		c.checkStreamMax(or(funchost.RootVariable, "."), problem) // the host starts its handler there
 	}
 	c.KeepAlive = duration("STREAM_KEEPALIVE", or("STREAM_KEEPALIVE", "60s"), 0, problem)
+	if hosted && c.KeepAlive > keepAliveMax {
+		problem("STREAM_KEEPALIVE", "%v is too long: the platform ends what is silent for 230 s; use at most %v, or 0 for never", c.KeepAlive, keepAliveMax)
+	}
 	switch value := or("LOG_CONTENT", "off"); strings.ToLower(value) {
 	case "on":
 		c.LogContent = true
@@ -345,7 +348,10 @@ func (c *Config) checkStreamMax(root string, problem func(name, format string, a
 	}
 }
 
-const retentionDaysMax = 36_500
+const (
+	retentionDaysMax = 36_500
+	keepAliveMax     = 220 * time.Second // hosted: the platform ends what is silent for 230 s
+)
 
 // days reads a whole number of days.
 func days(name, text string, problem func(name, format string, args ...any)) time.Duration {

@@ -57,6 +57,10 @@ func TestInfraDeployHook(t *testing.T) {
 	f("check", "", "az", 1, login)
 	f("check", "", "-func", 1, "")
 	f("check", "COSTGATE_PLAN=premium", "-func", 0, login)
+	f("check", "COSTGATE_PRIVATE=true AZURE_SUBSCRIPTION_ID=s", "", 0, login+" --subscription s", "az provider register --namespace Microsoft.App --wait --subscription s")
+	f("check", "COSTGATE_PRIVATE=true COSTGATE_PLAN=premium", "", 0, login)
+	f("deploy", "COSTGATE_PLAN=premium COSTGATE_BUDGET=5 AZURE_SUBSCRIPTION_ID=s", "", 0, "make zip", upload+" --subscription s", restart+" --subscription s",
+		triggers+" --subscription s", group+" --subscription s", enabled, "azd env set COSTGATE_BUDGET_START 2026-11-01")
 	f("deploy", "COSTGATE_PLAN=flex", "", 0, publish)
 	f("deploy", "COSTGATE_PLAN=flex COSTGATE_BUDGET=0", "", 0, publish)
 	f("deploy", "COSTGATE_PLAN=premium", "", 0, "make zip", upload, restart, triggers)

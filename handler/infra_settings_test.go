@@ -210,7 +210,7 @@ func TestInfraParameters(t *testing.T) {
 // TestInfraHooks: the variables that the hooks and main.bicepparam read are
 // outputs, or azd's own, or told of in main.bicepparam.
 func TestInfraHooks(t *testing.T) {
-	known := map[string]bool{"AZURE_ENV_NAME": true, "AZURE_PRINCIPAL_ID": true, "AZURE_PRINCIPAL_TYPE": true}
+	known := map[string]bool{"AZURE_ENV_NAME": true, "AZURE_PRINCIPAL_ID": true, "AZURE_PRINCIPAL_TYPE": true, "AZURE_SUBSCRIPTION_ID": true}
 	for name := range readTemplate(t).Outputs {
 		known[name] = true
 	}

@@ -143,7 +143,7 @@ func route(t *testing.T, function string) string {
 // and the budget on the account's cost calls the action group.
 func TestInfraAlerts(t *testing.T) {
 	eachShape(t, func(t *testing.T, s *snapshot) {
-		budgets := map[string]string{"flex-existing": "models", "flex-private": "costgate"}
+		budgets := map[string]string{"flex-existing": "models", "flex-private": "private"}
 		groups := s.all("Microsoft.Insights/actionGroups")
 		if enabled := budgets[s.name] != "" || s.name == "premium-private"; !enabled {
 			if len(groups)+len(s.all("Microsoft.Consumption/budgets")) > 0 {

@@ -77,4 +77,7 @@ func TestConfig(t *testing.T) {
 	f(hosted, "AZURE_OPENAI_ENDPOINT", "QuotaStorage")
 	f(map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "8080", "AZURE_OPENAI_ENDPOINT": "simulator", "QuotaStorage": "x"}, "AZURE_OPENAI_ENDPOINT")
 	f(map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "8080", "AZURE_OPENAI_ENDPOINT": "https://x", "QuotaStorage": "x"})
+	f(map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "8080", "AZURE_OPENAI_ENDPOINT": "https://x", "QuotaStorage": "x", "STREAM_KEEPALIVE": "220s"})
+	f(map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "8080", "AZURE_OPENAI_ENDPOINT": "https://x", "QuotaStorage": "x", "STREAM_KEEPALIVE": "221s"}, "STREAM_KEEPALIVE: 3m41s is too long")
+	f(map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "8080", "AZURE_OPENAI_ENDPOINT": "https://x", "QuotaStorage": "x", "STREAM_KEEPALIVE": "0"})
 }

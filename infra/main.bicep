@@ -199,7 +199,7 @@ param budgetAmount int = 0
 @description('Name of the budget: products with this budgetName are stopped by it.')
 @minLength(1)
 @maxLength(63)
-param budgetName string = 'costgate'
+param budgetName string = take(environmentName, 63)
 
 @description('First day of the budget\'s first month, yyyy-MM-01. Keep it when you deploy again: Azure does not move it. Empty: this month.')
 param budgetStartDate string = ''

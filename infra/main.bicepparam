@@ -1,6 +1,7 @@
 // Parameters of main.bicep, for az and for azd alike. What differs from place to
 // place comes from the environment (azd env set NAME VALUE, or export); the rest
-// is written here, and everything that is not is main.bicep's default.
+// is written here, and everything that is not is main.bicep's default. An empty
+// value is an error: remove the variable instead.
 using 'main.bicep'
 
 param environmentName = readEnvironmentVariable('AZURE_ENV_NAME', 'costgate')
@@ -26,5 +27,8 @@ param deployments = [
 // The second step, when the package is deployed.
 param alertsEnabled = bool(readEnvironmentVariable('COSTGATE_ALERTS', 'false'))
 param budgetAmount = int(readEnvironmentVariable('COSTGATE_BUDGET', '0'))
-param budgetName = readEnvironmentVariable('COSTGATE_BUDGET_NAME', 'costgate')
+param budgetName = readEnvironmentVariable(
+  'COSTGATE_BUDGET_NAME',
+  readEnvironmentVariable('AZURE_ENV_NAME', 'costgate')
+)
 param budgetStartDate = readEnvironmentVariable('COSTGATE_BUDGET_START', '')

@@ -4,6 +4,9 @@
 # outputs of main.bicep.
 set -eu
 
+# az has a default subscription of its own; azd's is what counts.
+az() { command az "$@" ${AZURE_SUBSCRIPTION_ID:+--subscription "$AZURE_SUBSCRIPTION_ID"}; }
+
 check() {
   missing=
   tools="go make az"
@@ -13,6 +16,10 @@ check() {
   done
   [ -z "$missing" ] || { echo "Not installed, and needed to publish the gateway:$missing" >&2; exit 1; }
   az account show --output none || { echo "Log in first: az login" >&2; exit 1; }
+  # Nothing in the template is of this provider, but the subnet is delegated to it.
+  if [ "${COSTGATE_PRIVATE:-false}" = true ] && [ "${COSTGATE_PLAN:-flex}" != premium ]; then
+    az provider register --namespace Microsoft.App --wait
+  fi
 }
 
 # Flex Consumption: the Functions CLI. Premium: the package that the app's

@@ -21,7 +21,6 @@ func (x *exchange) deliver(ctx context.Context, w http.ResponseWriter) {
 	if x.answer.Header.Get("Content-Type") == "" {
 		header["Content-Type"] = nil // do not guess one
 	}
-	x.silence.Reset(x.patience())
 	switch {
 	case x.answerMax >= 0 && size > x.answerMax:
 		x.tooLarge(ctx, w, size)
@@ -66,12 +65,25 @@ func takeBack(to, from http.Header) {
 	}
 }
 
+// next reads a piece of the answer. The service may be silent for its patience,
+// each time; how long the client and the ledger take meanwhile is not its fault.
+func (x *exchange) next(p []byte) (int, error) {
+	x.silence.Reset(x.patience())
+	defer x.silence.Stop()
+	return x.answer.Body.Read(p)
+}
+
+// deliverSmall sends an answer at once. Until it is whole it has not begun for
+// the platform in front of the gateway, so firstByte stays unset.
 func (x *exchange) deliverSmall(ctx context.Context, w http.ResponseWriter, size int64) {
-	body := make([]byte, size)
-	n, err := io.ReadFull(x.answer.Body, body)
-	x.answered = int64(n)
+	body, err := make([]byte, size), error(nil)
+	for x.answered < size && err == nil {
+		var n int
+		n, err = x.next(body[x.answered:])
+		x.answered += int64(n)
+	}
 	x.firstByte = x.handler.options.Now()
-	if err != nil {
+	if x.answered < size {
 		record := x.broken(ctx)
 		x.settle(ctx, record)
 		takeBack(w.Header(), x.answer.Header)
@@ -127,17 +139,15 @@ var errCut = errors.New("the answer is larger than the hold")
 // pieces copies the body, flushed as it comes, and settles. What the hold does
 // not pay for is not served.
 func (x *exchange) pieces(ctx context.Context, w http.ResponseWriter, size int64, stream bool) error {
+	read := x.next
 	if stream {
-		x.silence.Stop() // comments fill it; StreamMax ends it
+		read = x.answer.Body.Read // comments fill its silence; StreamMax ends it
 	}
 	buffer, settled := make([]byte, pieceBytes), false
 	for {
-		n, err := x.answer.Body.Read(buffer)
+		n, err := read(buffer)
 		if n > 0 && x.firstByte.IsZero() {
 			x.firstByte = x.handler.options.Now()
-		}
-		if !stream && err == nil {
-			x.silence.Reset(x.patience())
 		}
 		if x.answerMax >= 0 && x.answered+int64(n) > x.answerMax {
 			n, err, x.cut = int(x.answerMax-x.answered), errCut, true

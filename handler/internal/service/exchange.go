@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -45,7 +46,24 @@ type exchange struct {
 	account   *ledger.Account
 }
 
-func stripQuery(raw string) string { return funchost.StripQuery(raw) }
+// travelling is the part of a raw query that travels: not a Functions key, and no
+// parameter whose value, or which itself, is the product's key. The rest stays byte
+// for byte.
+func travelling(raw, key string) string {
+	raw = funchost.StripQuery(raw)
+	carried := func(parameter string) bool {
+		_, value, ok := strings.Cut(parameter, "=")
+		if !ok {
+			value = parameter
+		}
+		return decodeOnce(value) == key
+	}
+	parameters := strings.Split(raw, "&")
+	if !slices.ContainsFunc(parameters, carried) {
+		return raw
+	}
+	return strings.Join(slices.DeleteFunc(parameters, carried), "&")
+}
 
 // reserve takes the hold: the price of the call, and where a KB has one, of the
 // request and of an answer up to bodyBytesMax. If the budget has not so much, the
@@ -105,6 +123,7 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer x.answer.Body.Close()
+	x.silence.Stop() // it answered; the ledger is waited for now
 	if x.durable(ctx) {
 		x.deliver(ctx, w)
 		return
@@ -181,24 +200,20 @@ func lost(message string) *proxy.Failure {
 	return proxy.NewFailure(http.StatusBadGateway, "server_error", "upstream_error", message)
 }
 
-// keyHeaders can carry the key of a product.
+// keyHeaders can carry the key of a product that the gateway accepts.
 var keyHeaders = []string{"Api-Key", "Authorization", "Ocp-Apim-Subscription-Key"}
 
 // outgoing makes the request for the service: the client's headers but for those
-// of the host, the connection and the gateway, and but for the product's key. With
-// auth pass the client's other credentials travel, else none.
+// of the host, the connection and the gateway, and but for each that carries the
+// product's key. With auth pass the client's other credentials travel, else none.
 func (x *exchange) outgoing(r *http.Request) *http.Request {
 	out := &http.Request{Method: r.Method, URL: x.target, Host: x.target.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	out.Header = r.Header.Clone()
 	funchost.StripInbound(out.Header)
 	key := proxy.ProductKey(r.Header)
-	for _, name := range keyHeaders {
-		if x.entry.Auth != AuthPass || carries(r.Header[name], key) {
-			out.Header.Del(name)
-		}
-	}
-	for name := range out.Header {
-		if strings.HasPrefix(name, "X-Costgate-") {
+	for name, values := range out.Header {
+		credential := x.entry.Auth != AuthPass && slices.Contains(keyHeaders, name)
+		if credential || strings.HasPrefix(name, "X-Costgate-") || carries(values, key) {
 			delete(out.Header, name)
 		}
 	}
@@ -207,12 +222,36 @@ func (x *exchange) outgoing(r *http.Request) *http.Request {
 	if out.Header["User-Agent"] == nil {
 		out.Header["User-Agent"] = nil // else Go's own is sent
 	}
-	if len(x.body) > 0 {
-		out.ContentLength = int64(len(x.body))
-		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.body)), nil }
-		out.Body, _ = out.GetBody()
-	}
+	out.ContentLength = int64(len(x.body))
+	once(out, x.body)
 	return out
+}
+
+// once gives a request its body so that Go's transport does not send it twice. When
+// a kept connection dies it repeats what looks harmless: GET, HEAD and OPTIONS, and
+// what has an idempotency key, unless there is a body that it cannot have again.
+// So the former get a body, if an empty one, which send watches over; and the
+// latter's header a spelling that the transport does not know, names having no case.
+func once(out *http.Request, body []byte) {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, ok := out.Header[name]; ok {
+			delete(out.Header, name)
+			out.Header[strings.ToLower(name)] = values
+		}
+	}
+	if len(body) == 0 && !repeated(out.Method) {
+		return // an empty body would be sent chunked, instead of Content-Length: 0
+	}
+	if len(body) == 0 {
+		out.TransferEncoding = []string{"identity"} // neither chunked nor of a stated size: as without a body
+	}
+	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	out.Body, _ = out.GetBody()
+}
+
+// repeated tells whether Go's transport thinks a method harmless.
+func repeated(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
 }
 
 // carries tells whether a key is anywhere in the values of a header.

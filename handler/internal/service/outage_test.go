@@ -19,10 +19,16 @@ import (
 )
 
 // slow is a service in a bubble, where time is not the machine's: it begins its
-// answer at once, and ends it later.
-type slow struct{ duration time.Duration }
+// answer at once, and ends it later, or as the test wants it.
+type slow struct {
+	duration time.Duration
+	answer   func(r *http.Request) *http.Response
+}
 
 func (s *slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	if s.answer != nil {
+		return s.answer(r), nil
+	}
 	body, writer := io.Pipe()
 	time.AfterFunc(s.duration, func() {
 		_, _ = io.WriteString(writer, "ok")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -64,13 +65,24 @@ func checkForm(path string) error {
 
 // dots tells whether a segment may be read as . or .. by a parser that cuts
 // parameters off, takes a decoded question mark or hash for the end of the path,
-// or forgives spaces. More dots are refused too: some file systems forgive them.
+// forgives spaces and what cannot be seen, or takes for a dot what Unicode's
+// compatibility forms do. More dots are refused too: some file systems forgive them.
 func dots(segment string) bool {
 	if end := strings.IndexAny(segment, ";?#"); end >= 0 {
 		segment = segment[:end]
 	}
-	segment = strings.Trim(segment, " +\u00a0")
-	return segment != "" && strings.Trim(segment, ". +") == ""
+	segment = strings.TrimFunc(segment, blank)
+	return segment != "" && strings.TrimFunc(segment, func(r rune) bool { return blank(r) || dot(r) }) == ""
+}
+
+func blank(r rune) bool { return r == '+' || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) }
+
+func dot(r rune) bool {
+	switch r {
+	case '.', '\u2024', '\u2025', '\u2026', '\u3002', '\ufe52', '\uff0e', '\uff61':
+		return true
+	}
+	return false
 }
 
 // decodeOnce undoes one layer of percent-encoding, as a forgiving parser does:

@@ -144,7 +144,7 @@ func (x *exchange) understand(r *http.Request) *proxy.Failure {
 	if err != nil {
 		return refusal(http.StatusBadRequest, "invalid_path", "The path may not be forwarded: "+err.Error()+".")
 	}
-	target.RawQuery, target.ForceQuery = stripQuery(r.URL.RawQuery), r.URL.ForceQuery
+	target.RawQuery, target.ForceQuery = travelling(r.URL.RawQuery, proxy.ProductKey(r.Header)), r.URL.ForceQuery
 	x.target = target
 	x.requestID = proxy.CallerID(r.Header)
 	return nil

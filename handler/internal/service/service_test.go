@@ -173,6 +173,33 @@ func TestAuth(t *testing.T) {
 	f(`"auth":"header","header":"x-functions-key","secretSetting":"KEY"`, []string{"X-Functions-Key", "own"}, http.Header{"X-Functions-Key": {"s3cret"}})
 }
 
+// The product's key travels in no header and no parameter; the rest of a query
+// stays as it is.
+func TestKeyElsewhere(t *testing.T) {
+	b := newBench(t, `"pricePerCall":"0","auth":"header","header":"x-key","secretSetting":"KEY"`, nil, nil)
+	f := func(query, want string, header ...string) {
+		t.Helper()
+		b.do("GET", "/services/w/x"+query, "", header...)
+		requests := b.requests()
+		got := requests[len(requests)-1]
+		if got.uri != "/base/x"+want || got.header.Get("X-Key") != "s3cret" || got.header.Get("X-Own") != "mine" {
+			t.Errorf("%s: %s, want %s, %v", query, got.uri, want, got.header)
+		}
+		for name, values := range got.header {
+			if strings.Contains(strings.Join(values, ""), productKey) {
+				t.Errorf("the key travelled in %s", name)
+			}
+		}
+	}
+	own := []string{"X-Own", "mine", "X-Api-Key", productKey, "X-Key", "Key " + productKey, "User-Agent", productKey}
+	f("?api-key="+productKey, "", own...)
+	f("?"+productKey, "", own...)
+	f("?b=%20+&a=1&key=%70"+productKey[1:]+"&a&&b=%2f", "?b=%20+&a=1&a&&b=%2f", own...)
+	f("?a="+productKey+"0&&=;", "?a="+productKey+"0&&=;", own...)
+	f("?x=1&code=fk&k="+productKey, "?x=1", "X-Own", "mine", "Api-Key", "", "Authorization", "bearer "+productKey)
+	b.settled(5)
+}
+
 func TestBudget(t *testing.T) {
 	b := newBench(t, `"pricePerCall":"0.4"`, nil, nil)
 	for range 2 {

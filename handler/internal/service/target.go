@@ -2,8 +2,10 @@ package service
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -19,6 +21,9 @@ import (
 
 // errPrivate is why a connection was not made.
 var errPrivate = errors.New(`the address is not public; if the service is meant to be there, add "private":true to its entry in SERVICES`)
+
+// errOnce is why a call was not repeated.
+var errOnce = errors.New("the connection broke before an answer; the service may have worked, so the call is not sent again")
 
 // targets are the connections to all services.
 type targets struct {
@@ -104,7 +109,8 @@ func public(a netip.Addr) bool {
 
 // send sends a request to a service with its credential. sent tells whether the
 // service may have seen any of it. Redirects are answers like others: a
-// credential goes to one host only.
+// credential goes to one host only. A call is sent again only if nothing of it can
+// have been acted on: each is paid for once.
 func (t *targets) send(ctx context.Context, e *Entry, r *http.Request) (answer *http.Response, sent bool, err error) {
 	switch e.Auth {
 	case AuthHeader:
@@ -116,8 +122,24 @@ func (t *targets) send(ctx context.Context, e *Entry, r *http.Request) (answer *
 		}
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	var connected atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	var connected, written, counted atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { connected.Store(false) }, // again, if what was kept had died unused
+		GotConn: func(c httptrace.GotConnInfo) {
+			connected.Store(true)
+			secure, ok := c.Conn.(*tls.Conn)
+			counted.Store(ok && secure.ConnectionState().NegotiatedProtocol == "h2")
+		},
+		WroteHeaders: func() { written.Store(true) }, // called before their last byte leaves
+	})
+	if body := r.GetBody; body != nil && repeated(r.Method) { // others are asked for again only if nothing was written
+		r.GetBody = func() (io.ReadCloser, error) {
+			if written.Load() && !counted.Load() { // HTTP/2 tells which calls were not looked at
+				return nil, errOnce
+			}
+			return body()
+		}
+	}
 	transport := t.guarded
 	if e.local() {
 		transport = t.anywhere
