@@ -81,6 +81,7 @@ func TestNeverSettled(t *testing.T) {
 		if err := send(ctx, c, nil, "a"); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v: got %v", fault, err)
 		}
+		until(func() bool { return len(bodies(p)) >= len(stored) }) // the fault is counted before the event is stored
 		want(t, fault.String(), bodies(p), stored)
 		mustSend(t, c, nil, "b") // the link is as good as ever
 		want(t, fault.String(), bodies(p), append(stored, "b"))
