@@ -127,5 +127,16 @@ func (t *trial) stopOnce(ctx context.Context, name string, frozen bool, more, st
 	if _, err := w.rest(ctx, []*product{p}); err != nil {
 		return err
 	}
-	return w.verdict(ctx, []*product{p})
+	billed := int64(0)
+	for _, b := range w.upstream.Bills() {
+		billed += b.Cost
+	}
+	var view fleet.View
+	if _, err := w.fleet.In(0).API(ctx, http.MethodGet, "/api/Quota/"+p.id, "", nil, &view); err != nil {
+		return err
+	}
+	if spent := fleet.Nano(view.Spent); spent != billed {
+		w.fail("%s: %d was charged and %d was billed", name, spent, billed)
+	}
+	return nil
 }
