@@ -2,7 +2,6 @@ package lake
 
 import (
 	"context"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,14 +75,8 @@ func TestRelayLastingLoad(t *testing.T) {
 // the next look.
 func TestRelayTakesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o, s := &fakeOutbox{}, &fakeSink{}
-		var up atomic.Bool
-		s.before = func(context.Context, [][]byte) error {
-			if !up.Load() {
-				return errDown
-			}
-			return nil
-		}
+		o := &fakeOutbox{}
+		s, up := downSink()
 		r, stop := run(t, o, s, Options{Interval: time.Hour, BackoffMax: time.Second})
 		defer stop()
 		for i := range QueueMax + 1 {

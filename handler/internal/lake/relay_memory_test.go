@@ -15,14 +15,8 @@ import (
 // the whole limit is.
 func TestRelayQueueBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o, s := &fakeOutbox{}, &fakeSink{}
-		var up atomic.Bool
-		s.before = func(context.Context, [][]byte) error {
-			if !up.Load() {
-				return errDown
-			}
-			return nil
-		}
+		o := &fakeOutbox{}
+		s, up := downSink()
 		r, stop := run(t, o, s, Options{BackoffMax: time.Second})
 		defer stop()
 		sized := func(i, size int) Entry {

@@ -78,6 +78,17 @@ type fakeSink struct {
 	before  func(ctx context.Context, records [][]byte) error
 }
 
+// downSink takes nothing before it is told that it is up.
+func downSink() (*fakeSink, *atomic.Bool) {
+	up := new(atomic.Bool)
+	return &fakeSink{before: func(context.Context, [][]byte) error {
+		if !up.Load() {
+			return errDown
+		}
+		return nil
+	}}, up
+}
+
 func (s *fakeSink) Send(ctx context.Context, records [][]byte) error {
 	if s.before != nil {
 		if err := s.before(ctx, records); err != nil {
@@ -206,14 +217,8 @@ func TestRelayLeavesOthersAlone(t *testing.T) {
 
 func TestRelayQueueFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o, s := &fakeOutbox{}, &fakeSink{}
-		var up atomic.Bool
-		s.before = func(context.Context, [][]byte) error {
-			if !up.Load() {
-				return errDown
-			}
-			return nil
-		}
+		o := &fakeOutbox{}
+		s, up := downSink()
 		r, stop := run(t, o, s, Options{BackoffMax: time.Second})
 		for i := range QueueMax {
 			if !r.Offer(o.add(entry(i))) {
